@@ -1,0 +1,8 @@
+"""The warehouse: the only package that knows SQL exists."""
+
+from __future__ import annotations
+
+from otel_cost.store.client import Result, Store, open_store
+from otel_cost.store.spans import SPAN_COLUMNS
+
+__all__ = ["SPAN_COLUMNS", "Result", "Store", "open_store"]
