@@ -1,9 +1,19 @@
-"""Usage: what one model call consumed, in buckets that never overlap."""
+"""Usage: what a span says one call consumed, in buckets that never overlap.
+
+The only place that knows which convention and which instrumentation counts what inside what.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
+from otel_cost import attributes as names
+from otel_cost import documents
+from otel_cost.emitters import quirks_of
 from otel_cost.errors import UsageError
 
 
@@ -88,3 +98,452 @@ UNIT_BUCKETS = tuple(
     field.name for field in fields(Usage) if field.name not in INPUT_BUCKETS + OUTPUT_BUCKETS
 )
 BUCKETS = INPUT_BUCKETS + OUTPUT_BUCKETS + UNIT_BUCKETS
+
+MARK_INPUT_EXCLUDED_CACHE = "input_excluded_cache"
+"""Input left cached tokens out although its convention includes them; corrected."""
+MARK_OUTPUT_EXCLUDED_REASONING = "output_excluded_reasoning"
+"""Output left reasoning out although its convention includes it; corrected."""
+MARK_INPUT_MISSING = "input_missing"
+MARK_OUTPUT_MISSING = "output_missing"
+MARK_IMPOSSIBLE_USAGE = "impossible_usage"
+"""An amount is negative, not a whole number, or more than any provider serves; that amount is ignored."""
+MARK_IMPOSSIBLE_COST = "impossible_cost"
+MARK_CURRENCY_NOT_USD = "currency_not_usd"
+
+EXACT_MARKS = frozenset({MARK_INPUT_EXCLUDED_CACHE, MARK_IMPOSSIBLE_COST, MARK_CURRENCY_NOT_USD})
+"""Marks that leave the usage right. Every other mark makes an amount an estimate."""
+
+MAX_COUNT = 10**12
+"""More than any provider serves in one call; anything above comes from a broken emitter."""
+
+MODEL = "model"
+TOOL = "tool"
+AGGREGATE = "aggregate"
+OTHER = "other"
+
+PROVIDER_SAID = "provider"
+EMITTER_SAID = "emitter"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one span says about a call.
+
+    Attributes:
+        span_class: `model` (one call), `tool`, `aggregate` (agent, chain, workflow: may repeat what is below
+            it) or `other`.
+        usage: Disjoint buckets; None when the span carries no usage, which is not the same as zero.
+        reported_cost_usd: A cost the span asserts, in USD.
+        reported_by: `provider` when the provider billed it, `emitter` when the instrumentation computed it.
+        marks: Why the usage had to be corrected or is incomplete, empty when neither.
+    """
+
+    span_class: str
+    provider: str = ""
+    model: str = ""
+    request_model: str = ""
+    operation: str = ""
+    service_tier: str = ""
+    response_id: str = ""
+    tool_name: str = ""
+    usage: Usage | None = None
+    reported_cost_usd: Decimal | None = None
+    reported_by: str = ""
+    marks: tuple[str, ...] = ()
+
+    @property
+    def is_billable(self) -> bool:
+        """Whether the span is a charge: a model or tool call, or anything with usage or a cost."""
+        return (
+            self.span_class in (MODEL, TOOL) or self.usage is not None or self.reported_cost_usd is not None
+        )
+
+    @property
+    def kind(self) -> str:
+        """`tool` or `model`, as a charge is filed."""
+        return TOOL if self.span_class == TOOL else MODEL
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the facts are incomplete, so that an amount made from them is an estimate."""
+        return any(mark not in EXACT_MARKS for mark in self.marks)
+
+
+def read(attributes: Mapping[str, Any], *, scope: str = "", scope_version: str = "") -> Reading | None:
+    """Read what a span says about a model or tool call.
+
+    Args:
+        attributes: The span's attributes; values of the wrong type are contained and marked.
+        scope: Name of the instrumentation scope, which decides how its amounts are counted.
+
+    Returns:
+        The reading, or None when the span concerns neither a model nor a tool nor an agent.
+    """
+    if names.MARKERS.isdisjoint(attributes):
+        return None
+    span_class = classify(attributes)
+    if span_class == TOOL:
+        return Reading(TOOL, operation="execute_tool", tool_name=_text(attributes, names.TOOL_NAME))
+    marks: list[str] = []
+    usage = _usage(attributes, scope, scope_version, marks)
+    cost, reported_by = _reported_cost(attributes, scope, usage, marks)
+    if span_class == OTHER and usage is None and cost is None:
+        return None
+    return Reading(
+        AGGREGATE if span_class == OTHER else span_class,
+        provider=_text(attributes, names.PROVIDER),
+        model=_text(attributes, names.RESPONSE_MODEL) or _text(attributes, names.REQUEST_MODEL),
+        request_model=_text(attributes, names.REQUEST_MODEL),
+        operation=_operation(attributes),
+        service_tier=_service_tier(attributes),
+        response_id=_response_id(attributes, scope),
+        usage=usage,
+        reported_cost_usd=cost,
+        reported_by=reported_by,
+        marks=tuple(dict.fromkeys(marks)),
+    )
+
+
+def classify(attributes: Mapping[str, Any]) -> str:
+    """Return what a span is: `model`, `tool`, `aggregate` or `other`.
+
+    Logfire announces a span by a `pending_span` that repeats its attributes; that one is `other`.
+    """
+    if attributes.get(names.LOGFIRE_SPAN_TYPE) == "pending_span":
+        return OTHER
+    for name, table in _CLASSES:
+        found = table.get(str(attributes.get(name, "")))
+        if found:
+            return found
+    operation = str(attributes.get(names.AI_OPERATION, ""))
+    if operation:
+        return MODEL if operation.endswith((".doGenerate", ".doStream", ".doEmbed")) else AGGREGATE
+    return OTHER
+
+
+_CLASSES: tuple[tuple[str, dict[str, str]], ...] = (
+    (names.AI_OPERATION, {"ai.toolCall": TOOL}),
+    (
+        names.OPERATION,
+        {
+            **dict.fromkeys(names.MODEL_OPERATIONS, MODEL),
+            **dict.fromkeys(names.TOOL_OPERATIONS, TOOL),
+            **dict.fromkeys(names.AGGREGATE_OPERATIONS, AGGREGATE),
+        },
+    ),
+    (
+        names.OPENINFERENCE_KIND,
+        {
+            **dict.fromkeys(("LLM", "EMBEDDING", "RERANKER"), MODEL),
+            "TOOL": TOOL,
+            **dict.fromkeys(("AGENT", "CHAIN", "RETRIEVER", "GUARDRAIL", "EVALUATOR"), AGGREGATE),
+        },
+    ),
+    (names.LLM_REQUEST_TYPE, dict.fromkeys(("chat", "completion", "embedding", "rerank"), MODEL)),
+    (
+        names.LANGFUSE_TYPE,
+        {
+            **dict.fromkeys(("generation", "embedding"), MODEL),
+            "tool": TOOL,
+            **dict.fromkeys(("agent", "chain", "span", "retriever", "evaluator", "guardrail"), AGGREGATE),
+        },
+    ),
+    (
+        names.LANGSMITH_KIND,
+        {
+            **dict.fromkeys(("llm", "embedding"), MODEL),
+            "tool": TOOL,
+            **dict.fromkeys(("chain", "retriever", "prompt", "parser"), AGGREGATE),
+        },
+    ),
+    (names.TRACELOOP_KIND, {"tool": TOOL, **dict.fromkeys(("workflow", "task", "agent"), AGGREGATE)}),
+)
+
+
+def _usage(attributes: Mapping[str, Any], scope: str, scope_version: str, marks: list[str]) -> Usage | None:
+    raw = documents.parse(attributes.get(names.USAGE_RAW)) if names.USAGE_RAW in attributes else {}
+    reported = documents.provider_usage(raw) if raw else {}
+    exclusive = documents.input_excludes_cache(raw)
+    if not reported:
+        reported = _plain_usage(attributes)
+        exclusive = _input_excludes_cache(attributes)
+    counts = _whole_counts(reported, marks)
+    usage = to_usage(counts, exclusive=exclusive, marks=marks, operation=_operation(attributes))
+    if usage is not None:
+        _mark_quirks(attributes, scope, scope_version, counts, marks)
+    return usage
+
+
+def _plain_usage(attributes: Mapping[str, Any]) -> documents.Reported:
+    reported: documents.Reported = {}
+    for name, aliases in names.USAGE_NAMES.items():
+        for alias in aliases:
+            if (value := attributes.get(alias)) is not None:
+                reported[name] = value
+                break
+    if names.LANGFUSE_USAGE_DETAILS in attributes:
+        reported = {**documents.langfuse_details(attributes), **reported}
+    if names.INPUT_TOKEN_DETAILS in attributes or names.OUTPUT_TOKEN_DETAILS in attributes:
+        reported = {**documents.langsmith_details(attributes), **reported}
+    if names.PROVIDER_METADATA in attributes:
+        reported = {**documents.vercel_metadata(attributes), **reported}
+    return reported
+
+
+def _input_excludes_cache(attributes: Mapping[str, Any]) -> bool:
+    """Amazon Bedrock counts input without cached tokens, and so did the AI SDK 5 for Anthropic."""
+    provider = _text(attributes, names.PROVIDER).lower()
+    if provider in ("aws.bedrock", "bedrock", "aws_bedrock", "aws-bedrock", "amazon-bedrock"):
+        return True
+    return (
+        provider.startswith("anthropic")
+        and "ai.usage.cachedInputTokens" in attributes
+        and "ai.usage.inputTokenDetails.cacheReadTokens" not in attributes
+    )
+
+
+def _whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, value in reported.items():
+        count = _count(value)
+        if count is None:
+            marks.append(MARK_IMPOSSIBLE_USAGE)
+        else:
+            counts[name] = count
+    return counts
+
+
+def to_usage(
+    counts: Mapping[str, int],
+    *,
+    exclusive: bool = False,
+    marks: list[str] | None = None,
+    operation: str = "",
+) -> Usage | None:
+    """Take the parts out of their totals.
+
+    Args:
+        counts: Amounts under the names of `attributes.USAGE_NAMES`, totals containing their parts.
+        exclusive: Input leaves cached tokens out, as Anthropic and Bedrock count.
+        marks: Collects what had to be corrected or is missing.
+
+    Returns:
+        Disjoint usage, or None when neither input nor output is known.
+    """
+    marks = [] if marks is None else marks
+    whole = _complete_totals(counts, operation, marks)
+    if whole is None:
+        return None
+    total_input, total_output = whole
+    read_tokens = counts.get("cache_read_tokens", 0)
+    write_1h = counts.get("cache_write_1h_tokens", 0)
+    write = max(counts.get("cache_write_tokens", 0), write_1h + counts.get("cache_write_5m_tokens", 0))
+    if exclusive or _is_input_exclusive(counts, total_input, read_tokens + write, marks):
+        total_input += read_tokens + write
+    reasoning = counts.get("reasoning_tokens", 0)
+    if _is_output_exclusive(counts, total_output, reasoning):
+        marks.append(MARK_OUTPUT_EXCLUDED_REASONING)
+        total_output += reasoning
+    return _disjoint(counts, total_input, total_output, read_tokens, write, write_1h, reasoning)
+
+
+def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]) -> tuple[int, int] | None:
+    found_input, found_output = counts.get("input_tokens"), counts.get("output_tokens")
+    total = counts.get("total_tokens")
+    is_embedding = operation in names.EMBEDDING_OPERATIONS
+    if found_input is None and found_output is None:
+        if total is None or not is_embedding:
+            return None
+        return total, 0
+    if found_input is None:
+        assert found_output is not None  # one of the two is known here
+        if total is not None and total >= found_output:
+            return total - found_output, found_output
+        marks.append(MARK_INPUT_MISSING)
+        return 0, found_output
+    if found_output is None:
+        if total is not None and total >= found_input:
+            return found_input, total - found_input
+        if not is_embedding:
+            marks.append(MARK_OUTPUT_MISSING)
+        return found_input, 0
+    return found_input, found_output
+
+
+def _is_input_exclusive(counts: Mapping[str, int], total_input: int, cached: int, marks: list[str]) -> bool:
+    """More cached than input cannot be inside it; nor can it where the stated total is the plain sum."""
+    if not cached:
+        return False
+    total = counts.get("total_tokens")
+    plain_sum = total_input + counts.get("output_tokens", 0) + cached
+    if cached > total_input or (total is not None and total == plain_sum):
+        marks.append(MARK_INPUT_EXCLUDED_CACHE)
+        return True
+    return False
+
+
+def _is_output_exclusive(counts: Mapping[str, int], total_output: int, reasoning: int) -> bool:
+    if not reasoning:
+        return False
+    total = counts.get("total_tokens")
+    plain_sum = counts.get("input_tokens", 0) + total_output + reasoning
+    return reasoning > total_output or (total is not None and total == plain_sum)
+
+
+def _disjoint(
+    counts: Mapping[str, int],
+    total_input: int,
+    total_output: int,
+    read_tokens: int,
+    write: int,
+    write_1h: int,
+    reasoning: int,
+) -> Usage:
+    audio_read = min(counts.get("audio_cache_read_tokens", 0), read_tokens)
+    room = total_input - read_tokens - write
+    audio, room = _part(counts.get("audio_input_tokens", 0) - audio_read, room)
+    image, room = _part(counts.get("image_input_tokens", 0), room)
+    tool, room = _part(counts.get("tool_input_tokens", 0), room)
+    out_room = total_output
+    reasoning, out_room = _part(reasoning, out_room)
+    audio_out, out_room = _part(counts.get("audio_output_tokens", 0), out_room)
+    image_out, out_room = _part(counts.get("image_output_tokens", 0), out_room)
+    return Usage(
+        input_tokens=room,
+        cache_read_tokens=read_tokens - audio_read,
+        cache_write_tokens=write - write_1h,
+        cache_write_1h_tokens=write_1h,
+        tool_input_tokens=tool,
+        audio_input_tokens=audio,
+        audio_cache_read_tokens=audio_read,
+        image_input_tokens=image,
+        output_tokens=out_room,
+        reasoning_tokens=reasoning,
+        audio_output_tokens=audio_out,
+        image_output_tokens=image_out,
+        web_searches=counts.get("web_searches", 0),
+    )
+
+
+def _part(wanted: int, room: int) -> tuple[int, int]:
+    """Take a part out of what is left of its total; a part cannot exceed it."""
+    taken = max(0, min(wanted, room))
+    return taken, room - taken
+
+
+def _mark_quirks(
+    attributes: Mapping[str, Any],
+    scope: str,
+    scope_version: str,
+    counts: Mapping[str, int],
+    marks: list[str],
+) -> None:
+    for quirk in quirks_of(scope, scope_version):
+        if quirk.streams_only and not _is_stream(attributes):
+            continue
+        if quirk.mark == "cache_not_reported" and (
+            "cache_read_tokens" in counts or "cache_write_tokens" in counts
+        ):
+            continue
+        marks.append(quirk.mark)
+
+
+def _is_stream(attributes: Mapping[str, Any]) -> bool:
+    for name in names.STREAMING:
+        if str(attributes.get(name, "")).lower() == "true":
+            return True
+    return '"stream": true' in str(attributes.get(names.INVOCATION_PARAMETERS, ""))
+
+
+def _reported_cost(
+    attributes: Mapping[str, Any], scope: str, usage: Usage | None, marks: list[str]
+) -> tuple[Decimal | None, str]:
+    """A cost of zero beside usage is an emitter that did not know the price, unless the provider said it."""
+    for name in names.REPORTED_COST:
+        if (value := attributes.get(name)) is None:
+            continue
+        amount = _amount(value)
+        if amount is None:
+            marks.append(MARK_IMPOSSIBLE_COST)
+            continue
+        if str(attributes.get(names.COST_CURRENCY) or "USD").upper() != "USD":
+            marks.append(MARK_CURRENCY_NOT_USD)
+            return None, ""
+        by = _reported_by(attributes, name, scope)
+        if amount == 0 and by == EMITTER_SAID:
+            continue
+        return amount, by
+    return None, ""
+
+
+def _reported_by(attributes: Mapping[str, Any], name: str, scope: str) -> str:
+    source = str(attributes.get(names.COST_SOURCE, ""))
+    if source:
+        return PROVIDER_SAID if source == "provider" else EMITTER_SAID
+    if name in names.ESTIMATOR_COSTS or scope.startswith(names.ESTIMATOR_SCOPES):
+        return EMITTER_SAID
+    return PROVIDER_SAID
+
+
+def _operation(attributes: Mapping[str, Any]) -> str:
+    for name in (names.OPERATION, names.OPENINFERENCE_KIND, names.LLM_REQUEST_TYPE, names.AI_OPERATION):
+        if value := attributes.get(name):
+            text = str(value)
+            return "embeddings" if text.endswith((".doEmbed", "ai.embed", "ai.embedMany")) else text
+    return ""
+
+
+def _service_tier(attributes: Mapping[str, Any]) -> str:
+    tier = _text(attributes, names.SERVICE_TIER)
+    if not tier and names.USAGE_RAW in attributes:
+        found = documents.parse(attributes[names.USAGE_RAW]).get("service_tier")
+        tier = found if isinstance(found, str) else ""
+    if not tier and names.PROVIDER_METADATA in attributes:
+        tier = documents.vercel_service_tier(attributes)
+    return tier
+
+
+_RESPONSE_ID_IN_BODY = re.compile(r'"id":\s*"((?:chatcmpl|resp|msg|gen|cmpl)[-_][\w.-]{1,120})"')
+
+
+def _response_id(attributes: Mapping[str, Any], scope: str) -> str:
+    """LiteLLM makes up ids for providers other than OpenAI; OpenInference has none but keeps the body."""
+    found = _text(attributes, names.RESPONSE_ID)
+    if found and not scope.startswith("litellm"):
+        return found
+    body = attributes.get(names.OUTPUT_VALUE)
+    if isinstance(body, str) and scope.startswith("openinference."):
+        match = _RESPONSE_ID_IN_BODY.search(body[:400])
+        return match.group(1) if match else ""
+    return ""
+
+
+def _text(attributes: Mapping[str, Any], aliases: Iterable[str]) -> str:
+    for alias in aliases:
+        value = attributes.get(alias)
+        if value and isinstance(value, str):
+            return value[: names.MAX_TEXT]
+    return ""
+
+
+def _count(value: object) -> int | None:
+    """Return a whole number of 0 or more, from a number or its text; None when it is not one."""
+    if type(value) is int:
+        return value if 0 <= value <= MAX_COUNT else None
+    if isinstance(value, float):
+        return int(value) if 0 <= value <= MAX_COUNT and value.is_integer() else None
+    if isinstance(value, str) and len(value) <= 20:
+        text = value.removesuffix(".0")
+        return int(text) if text.isascii() and text.isdigit() and int(text) <= MAX_COUNT else None
+    return None
+
+
+def _amount(value: object) -> Decimal | None:
+    """Return a finite amount of 0 or more; None when it is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and 0 <= amount <= MAX_COUNT else None

@@ -1,0 +1,172 @@
+"""Usage that emitters leave inside JSON documents, as the same reported amounts plain attributes give.
+
+A reported amount is counted as its emitter counts it: totals still contain their parts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from otel_cost import attributes as names
+
+Reported = dict[str, object]
+
+Path = tuple[str, ...]
+
+# Where each amount stands in the usage object of OpenAI (chat, responses), Anthropic, Gemini, Bedrock
+# Converse, Mistral, DeepSeek and OpenRouter. https://platform.openai.com/docs/api-reference/chat/object,
+# https://docs.claude.com/en/api/messages, https://ai.google.dev/api/generate-content#UsageMetadata,
+# https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html
+PROVIDER_USAGE: dict[str, tuple[Path, ...]] = {
+    "input_tokens": (("prompt_tokens",), ("input_tokens",), ("promptTokenCount",), ("inputTokens",)),
+    "output_tokens": (
+        ("completion_tokens",),
+        ("output_tokens",),
+        ("candidatesTokenCount",),
+        ("outputTokens",),
+    ),
+    "total_tokens": (("total_tokens",), ("totalTokenCount",), ("totalTokens",)),
+    "cache_read_tokens": (
+        ("prompt_tokens_details", "cached_tokens"),
+        ("input_tokens_details", "cached_tokens"),
+        ("cache_read_input_tokens",),
+        ("cachedContentTokenCount",),
+        ("cacheReadInputTokens",),
+        ("prompt_cache_hit_tokens",),
+    ),
+    "cache_write_tokens": (
+        ("cache_creation_input_tokens",),
+        ("cacheWriteInputTokens",),
+        ("prompt_tokens_details", "cache_write_tokens"),
+    ),
+    "cache_write_1h_tokens": (("cache_creation", "ephemeral_1h_input_tokens"),),
+    "cache_write_5m_tokens": (("cache_creation", "ephemeral_5m_input_tokens"),),
+    "reasoning_tokens": (
+        ("completion_tokens_details", "reasoning_tokens"),
+        ("output_tokens_details", "reasoning_tokens"),
+        ("thoughtsTokenCount",),
+    ),
+    "audio_input_tokens": (
+        ("prompt_tokens_details", "audio_tokens"),
+        ("input_tokens_details", "audio_tokens"),
+    ),
+    "audio_output_tokens": (("completion_tokens_details", "audio_tokens"),),
+    "image_input_tokens": (("input_tokens_details", "image_tokens"),),
+    "image_output_tokens": (("completion_tokens_details", "image_tokens"),),
+    "tool_input_tokens": (("toolUsePromptTokenCount",),),
+    "web_searches": (("server_tool_use", "web_search_requests"),),
+}
+EXCLUSIVE_CACHE_KEYS = frozenset(
+    {
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "cacheReadInputTokens",
+        "cacheWriteInputTokens",
+    }
+)
+"""Their presence says that the provider's own input leaves cached tokens out (Anthropic, Bedrock)."""
+
+LANGSMITH_DETAILS: dict[str, tuple[str, ...]] = {
+    "cache_read_tokens": ("cache_read",),
+    "cache_write_tokens": ("cache_creation",),
+    "cache_write_1h_tokens": ("ephemeral_1h_input_tokens",),
+    "cache_write_5m_tokens": ("ephemeral_5m_input_tokens",),
+    "audio_input_tokens": ("audio",),
+}
+LANGSMITH_OUTPUT_DETAILS: dict[str, tuple[str, ...]] = {
+    "reasoning_tokens": ("reasoning",),
+    "audio_output_tokens": ("audio",),
+}
+LANGFUSE_DETAILS: dict[str, tuple[str, ...]] = {
+    "input_tokens": ("input", "prompt_tokens", "input_tokens"),
+    "output_tokens": ("output", "completion_tokens", "output_tokens"),
+    "total_tokens": ("total", "total_tokens"),
+    "cache_read_tokens": (
+        "input_cache_read",
+        "input_cached_tokens",
+        "cache_read_input_tokens",
+        "cache_read_tokens",
+    ),
+    "cache_write_tokens": (
+        "input_cache_creation",
+        "cache_creation_input_tokens",
+        "input_cache_write",
+        "cache_write_tokens",
+    ),
+    "reasoning_tokens": ("output_reasoning", "output_reasoning_tokens", "reasoning_tokens"),
+    "audio_input_tokens": ("input_audio", "input_audio_tokens"),
+    "audio_output_tokens": ("output_audio", "output_audio_tokens"),
+}
+
+
+def parse(text: object) -> dict[str, Any]:
+    """Return the JSON object in an attribute; empty when it is none."""
+    if isinstance(text, Mapping):
+        return dict(text)
+    if not isinstance(text, str) or not text.startswith("{"):
+        return {}
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def provider_usage(document: Mapping[str, Any]) -> Reported:
+    """Return the amounts in a provider's own usage object, whichever provider it is."""
+    reported: Reported = {}
+    for name, paths in PROVIDER_USAGE.items():
+        found = next((value for path in paths if (value := _at(document, path)) is not None), None)
+        if found is not None:
+            reported[name] = found
+    return reported
+
+
+def input_excludes_cache(document: Mapping[str, Any]) -> bool:
+    """Tell whether a provider's own usage object counts input without cached tokens."""
+    return not EXCLUSIVE_CACHE_KEYS.isdisjoint(document) and "prompt_tokens" not in document
+
+
+def langsmith_details(attributes: Mapping[str, Any]) -> Reported:
+    """Return the parts of input and output that LangSmith keeps in two JSON attributes."""
+    details = parse(attributes.get(names.INPUT_TOKEN_DETAILS))
+    output_details = parse(attributes.get(names.OUTPUT_TOKEN_DETAILS))
+    return {**_pick(details, LANGSMITH_DETAILS), **_pick(output_details, LANGSMITH_OUTPUT_DETAILS)}
+
+
+def langfuse_details(attributes: Mapping[str, Any]) -> Reported:
+    """Return the amounts of a Langfuse observation."""
+    return _pick(parse(attributes.get(names.LANGFUSE_USAGE_DETAILS)), LANGFUSE_DETAILS)
+
+
+def vercel_metadata(attributes: Mapping[str, Any]) -> Reported:
+    """Return what only the Vercel AI SDK's provider metadata holds: Anthropic's cache writes."""
+    anthropic = parse(attributes.get(names.PROVIDER_METADATA)).get("anthropic")
+    if not isinstance(anthropic, dict):
+        return {}
+    written = anthropic.get("cacheCreationInputTokens")
+    return {} if written is None else {"cache_write_tokens": written}
+
+
+def vercel_service_tier(attributes: Mapping[str, Any]) -> str:
+    """Return the service tier in the Vercel AI SDK's provider metadata, or an empty string."""
+    openai = parse(attributes.get(names.PROVIDER_METADATA)).get("openai")
+    tier = openai.get("serviceTier") if isinstance(openai, dict) else None
+    return tier if isinstance(tier, str) else ""
+
+
+def _pick(document: Mapping[str, Any], table: Mapping[str, tuple[str, ...]]) -> Reported:
+    picked: Reported = {}
+    for name, keys in table.items():
+        found = next((document[key] for key in keys if document.get(key) is not None), None)
+        if found is not None:
+            picked[name] = found
+    return picked
+
+
+def _at(document: Any, path: Path) -> object:
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
