@@ -133,6 +133,7 @@ class Reading:
         span_class: `model` (one call), `tool`, `aggregate` (agent, chain, workflow: may repeat what is below
             it) or `other`.
         usage: Disjoint buckets; None when the span carries no usage, which is not the same as zero.
+        response_id: The provider's id of the response; for a tool, the id of the call.
         reported_cost_usd: A cost the span asserts, in USD.
         reported_by: `provider` when the provider billed it, `emitter` when the instrumentation computed it.
         marks: Why the usage had to be corrected or is incomplete, empty when neither.
@@ -183,7 +184,12 @@ def read(attributes: Mapping[str, Any], *, scope: str = "", scope_version: str =
         return None
     span_class = classify(attributes)
     if span_class == TOOL:
-        return Reading(TOOL, operation="execute_tool", tool_name=_text(attributes, names.TOOL_NAME))
+        return Reading(
+            TOOL,
+            operation="execute_tool",
+            tool_name=_text(attributes, names.TOOL_NAME),
+            response_id=_text(attributes, names.TOOL_CALL_ID),
+        )
     marks: list[str] = []
     usage = _usage(attributes, scope, scope_version, marks)
     cost, reported_by = _reported_cost(attributes, scope, usage, marks)

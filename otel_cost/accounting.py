@@ -1,0 +1,335 @@
+"""Which spans count, and how much of each: the rules of docs/architecture.md, over any set of spans.
+
+The same rules stand in SQL (clickhouse/). The conformance suite holds both to the same answers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from otel_cost.usage import AGGREGATE, MODEL, OTHER, TOOL, Reading, Usage
+
+if TYPE_CHECKING:
+    from otel_cost.pricing import Charge
+
+DUPLICATE_RESPONSE_ID = "duplicate_response_id"
+DUPLICATE_CALL = "duplicate_call"
+COVERED_BY_DESCENDANTS = "covered_by_descendants"
+COVERED_BY_ANCESTOR = "covered_by_ancestor"
+USAGE_ON_LOG = "usage_on_log"
+
+MAX_DEPTH = 1_000
+"""Ancestors looked at; a longer chain is a cycle or a broken emitter."""
+
+_K = TypeVar("_K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What accounting needs to know of one span; times in unix nanoseconds."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str = ""
+    scope: str = ""
+    started_ns: int = 0
+    ended_ns: int = 0
+    reading: Reading | None = None
+    charge: Charge | None = None
+    is_error: bool = False
+
+    @property
+    def span_class(self) -> str:
+        """`model`, `tool`, `aggregate` or `other`."""
+        return self.reading.span_class if self.reading else OTHER
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage it carries, if any."""
+        return self.reading.usage if self.reading else None
+
+    @property
+    def response_id(self) -> str:
+        """The provider's id of the response, or of the tool call; empty when not known."""
+        return self.reading.response_id if self.reading else ""
+
+    @property
+    def has_amount(self) -> bool:
+        """Whether it says how much was used or paid."""
+        return self.usage is not None or (
+            self.reading is not None and self.reading.reported_cost_usd is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One span's part in the total.
+
+    Attributes:
+        counted: Whether it adds to totals.
+        reason: Why not, empty when it counts.
+        cost_picousd: What it adds: its own cost, or what its descendants leave of it; None when unknown.
+        input_tokens: Input it adds, cached included.
+        is_remainder: Whether only a remainder counts.
+    """
+
+    span: Span
+    counted: bool = True
+    reason: str = ""
+    cost_picousd: int | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    is_remainder: bool = False
+
+
+Key = tuple[str, str]
+
+
+def account(spans: Iterable[Span]) -> dict[Key, Entry]:
+    """Decide for each billable span whether and for how much it counts.
+
+    Args:
+        spans: Every span known, in any order, repeated or not. Spans that concern no model are needed where
+            they stand between two that do. Same `trace_id` and `span_id` is the same span.
+
+    Returns:
+        One entry per billable span, by `(trace_id, span_id)`. Independent of order and repetition.
+    """
+    by_key = {(span.trace_id, span.span_id): span for span in spans}
+    billable = {key: span for key, span in by_key.items() if span.reading and span.reading.is_billable}
+    dropped: dict[Key, str] = {}
+    _drop_same_response(billable, dropped)
+    _drop_same_call(billable, dropped)
+    _drop_logfire_requests(billable, dropped)
+    kept = {key: span for key, span in billable.items() if key not in dropped}
+    entries = _cover(by_key, kept)
+    for key, reason in dropped.items():
+        entries[key] = Entry(billable[key], counted=False, reason=reason)
+    return entries
+
+
+def richness(span: Span) -> int:
+    """Count the details of usage a span knows: what tells two records of one call apart."""
+    usage = span.usage
+    if usage is None:
+        return -1
+    details = (
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+        usage.reasoning_tokens,
+        usage.audio_input_tokens,
+        usage.audio_output_tokens,
+    )
+    return sum(amount > 0 for amount in details)
+
+
+def best_first(span: Span) -> tuple[object, ...]:
+    """Order records of one call: single calls, sound, rich in detail, innermost."""
+    assert span.reading is not None  # only billable spans are compared
+    return (
+        span.span_class == AGGREGATE,
+        not span.has_amount,
+        span.reading.is_estimate,
+        -richness(span),
+        -span.started_ns,
+        span.ended_ns,
+        span.trace_id,
+        span.span_id,
+    )
+
+
+def response_key(span: Span) -> tuple[bool, str]:
+    """Return what two records of one response share."""
+    return span.span_class == TOOL, span.response_id
+
+
+def _drop_same_response(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:
+    for group in _group((s for s in billable.values() if s.response_id), response_key).values():
+        for span in sorted(group, key=best_first)[1:]:
+            dropped[span.trace_id, span.span_id] = DUPLICATE_RESPONSE_ID
+
+
+def _drop_same_call(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:
+    """Match the calls of different scopes pairwise in start order; a scope never duplicates itself."""
+    calls = (span for key, span in billable.items() if key not in dropped and has_call_shape(span))
+    for group in _group(calls, call_shape).values():
+        for same in _by_rank(group):
+            best, *others = sorted(same, key=best_first)
+            for span in others:
+                if is_same_call(best, span):
+                    dropped[span.trace_id, span.span_id] = DUPLICATE_CALL
+
+
+def _by_rank(group: Iterable[Span]) -> Iterable[list[Span]]:
+    """Put the first call of every scope together, then the second of every scope, and so on."""
+    ranks: dict[int, list[Span]] = defaultdict(list)
+    for of_scope in _group(group, lambda span: span.scope).values():
+        ordered = sorted(of_scope, key=lambda span: (span.started_ns, span.span_id))
+        for rank, span in enumerate(ordered):
+            ranks[rank].append(span)
+    return ranks.values()
+
+
+def has_call_shape(span: Span) -> bool:
+    """Whether a second record of the call can be told by its shape: a call with usage, or a named tool."""
+    if span.span_class == TOOL:
+        return bool(span.reading and span.reading.tool_name)
+    return span.span_class == MODEL and span.usage is not None
+
+
+def call_shape(span: Span) -> tuple[object, ...]:
+    """Return what two instrumentations of one call agree on."""
+    assert span.reading is not None  # only billable spans are asked
+    if span.usage is None:
+        return span.trace_id, TOOL, span.reading.tool_name
+    return (
+        span.trace_id,
+        model_key(span),
+        span.usage.total_input_tokens,
+        span.usage.total_output_tokens,
+    )
+
+
+def model_key(span: Span) -> str:
+    """Return the model a call used, alike for every way of naming it."""
+    assert span.reading is not None  # only billable spans are asked
+    name = span.charge.model if span.charge and span.charge.model else span.reading.model
+    return name.lower().rsplit("/", 1)[-1]
+
+
+def is_same_call(best: Span, other: Span) -> bool:
+    """Whether two records overlap in time and do not name different responses."""
+    ids = {best.response_id, other.response_id} - {""}
+    overlap = best.started_ns <= other.ended_ns and other.started_ns <= best.ended_ns
+    return overlap and len(ids) < 2
+
+
+def _drop_logfire_requests(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:
+    """Logfire puts a stream's usage on a later span of zero length; the request's span then says nothing."""
+    logs = _group(
+        (
+            span
+            for span in billable.values()
+            if span.scope.startswith("logfire")
+            and span.usage is not None
+            and span.started_ns == span.ended_ns
+        ),
+        _logfire_call,
+    )
+    for key, span in billable.items():
+        if key in dropped or span.has_amount or not span.scope.startswith("logfire"):
+            continue
+        if any(log.started_ns >= span.started_ns for log in logs.get(_logfire_call(span), ())):
+            dropped[key] = USAGE_ON_LOG
+
+
+def _logfire_call(span: Span) -> tuple[str, str, str]:
+    assert span.reading is not None  # only billable spans are asked
+    return span.trace_id, span.scope, span.reading.request_model
+
+
+def _cover(by_key: dict[Key, Span], kept: dict[Key, Span]) -> dict[Key, Entry]:
+    below: dict[Key, list[Span]] = defaultdict(list)
+    above: dict[Key, list[Span]] = defaultdict(list)
+    for span in kept.values():
+        for ancestor in _covering_ancestors(span, by_key, kept):
+            below[ancestor.trace_id, ancestor.span_id].append(span)
+            above[span.trace_id, span.span_id].append(ancestor)
+    leaves = {
+        key: [d for d in spans if d.has_amount and not _has_amount_below(d, below)]
+        for key, spans in below.items()
+    }
+    valid = {key for key, span in kept.items() if span.has_amount and _holds(span, leaves.get(key, ()))}
+    return {key: _entry(span, leaves.get(key, []), above.get(key, []), valid) for key, span in kept.items()}
+
+
+def _covering_ancestors(span: Span, by_key: dict[Key, Span], kept: dict[Key, Span]) -> Iterator[Span]:
+    """Yield the ancestors whose usage may hold this span's.
+
+    A model call does not hold what a tool or an agent below it spent, an agent does.
+    """
+    crossed = span.span_class == AGGREGATE
+    parent = by_key.get((span.trace_id, span.parent_span_id))
+    for _ in range(MAX_DEPTH):
+        if parent is None:
+            return
+        key = (parent.trace_id, parent.span_id)
+        if key in kept and parent.span_class != TOOL and not (parent.span_class == MODEL and crossed):
+            yield parent
+        crossed = crossed or parent.span_class in (TOOL, AGGREGATE)
+        parent = by_key.get((parent.trace_id, parent.parent_span_id))
+
+
+def _has_amount_below(span: Span, below: dict[Key, list[Span]]) -> bool:
+    return any(d.has_amount for d in below.get((span.trace_id, span.span_id), ()))
+
+
+def _holds(span: Span, leaves: Sequence[Span]) -> bool:
+    """Whether a span's own total is at least what is below it, so that a remainder makes sense."""
+    if span.usage is None:
+        known = [leaf.charge.cost_picousd for leaf in leaves if leaf.charge]
+        cost = span.charge.cost_picousd if span.charge else None
+        return cost is not None and cost >= sum(amount or 0 for amount in known)
+    inputs, outputs = _totals(leaves)
+    return span.usage.total_input_tokens >= inputs and span.usage.total_output_tokens >= outputs
+
+
+def _totals(spans: Iterable[Span]) -> tuple[int, int]:
+    usages = [span.usage for span in spans if span.usage]
+    return sum(u.total_input_tokens for u in usages), sum(u.total_output_tokens for u in usages)
+
+
+def _entry(span: Span, leaves: Sequence[Span], above: Sequence[Span], valid: set[Key]) -> Entry:
+    held_above = any(a.has_amount and (a.trace_id, a.span_id) in valid for a in above)
+    if span.span_class == TOOL:
+        return _whole(span)
+    if not span.has_amount:
+        if leaves:
+            return Entry(span, counted=False, reason=COVERED_BY_DESCENDANTS)
+        return Entry(span, counted=False, reason=COVERED_BY_ANCESTOR) if held_above else _whole(span)
+    if not leaves:
+        return _whole(span)
+    if held_above or (span.trace_id, span.span_id) not in valid:
+        return Entry(span, counted=False, reason=COVERED_BY_DESCENDANTS)
+    return _remainder(span, leaves)
+
+
+def _whole(span: Span) -> Entry:
+    inputs, outputs = _totals([span])
+    cost = span.charge.cost_picousd if span.charge else None
+    return Entry(span, cost_picousd=cost, input_tokens=inputs, output_tokens=outputs)
+
+
+def _remainder(span: Span, leaves: Sequence[Span]) -> Entry:
+    inputs, outputs = _totals([span])
+    leaf_inputs, leaf_outputs = _totals(leaves)
+    cost = _cost_difference(span, leaves)
+    entry = Entry(
+        span,
+        cost_picousd=cost,
+        input_tokens=max(0, inputs - leaf_inputs),
+        output_tokens=max(0, outputs - leaf_outputs),
+        is_remainder=True,
+    )
+    if entry.input_tokens or entry.output_tokens or (span.usage is None and cost):
+        return entry
+    return replace(entry, counted=False, reason=COVERED_BY_DESCENDANTS, cost_picousd=None, is_remainder=False)
+
+
+def _cost_difference(span: Span, leaves: Sequence[Span]) -> int | None:
+    own = span.charge.cost_picousd if span.charge else None
+    parts = [leaf.charge.cost_picousd if leaf.charge else None for leaf in leaves]
+    if own is None or None in parts:
+        return None
+    return max(0, own - sum(part for part in parts if part is not None))
+
+
+def _group(spans: Iterable[Span], key: Callable[[Span], _K]) -> dict[_K, list[Span]]:
+    groups: dict[_K, list[Span]] = defaultdict(list)
+    for span in spans:
+        groups[key(span)].append(span)
+    return groups

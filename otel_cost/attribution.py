@@ -1,0 +1,191 @@
+"""Attribution: who pays for a span, and what in the application spent the money.
+
+A payer is found, field by field, in this order: the span's own attributes, the enclosing `execution(...)` in
+this process or (through baggage) in the calling service, enclosing spans, resource attributes, `OTEL_COST_*`
+variables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from opentelemetry import baggage, context, trace
+from opentelemetry.context import Context
+
+from otel_cost import attributes as names
+
+MAX_PAYER_TEXT = 128
+"""Longer values are cut: a payer is a name or an id, and rollups group by it."""
+
+BAGGAGE_PREFIX = "otel_cost."
+EXECUTION_ID_NAME = names.EXECUTION_ID[0]
+
+_PAYER_KEY = context.create_key("otel_cost.payer")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Who the money is attributed to, and what spent it. An empty text is unknown.
+
+    Attributes:
+        execution_id: The agent run; empty means the trace is the run.
+    """
+
+    execution_id: str = ""
+    organization: str = ""
+    team: str = ""
+    user: str = ""
+    feature: str = ""
+    agent: str = ""
+    component: str = ""
+    environment: str = ""
+    session: str = ""
+
+    def over(self, other: Payer) -> Payer:
+        """Return this payer with its unknown fields taken from another."""
+        if other is NOBODY or self is other:
+            return self
+        if self is NOBODY:
+            return other
+        return Payer(*(getattr(self, name) or getattr(other, name) for name in _FIELDS))
+
+    def attributes(self) -> dict[str, str]:
+        """Return the known fields as span attributes (`otel_cost.team`, ...)."""
+        found = {name: getattr(self, name) for name in _FIELDS}
+        return {_ATTRIBUTE[name]: text for name, text in found.items() if text}
+
+
+NOBODY = Payer()
+_FIELDS = tuple(field.name for field in fields(Payer))
+_ATTRIBUTE = {
+    name: EXECUTION_ID_NAME if name == "execution_id" else BAGGAGE_PREFIX + name for name in _FIELDS
+}
+_SOURCES = tuple((name, names.PAYER_NAMES.get(name, names.EXECUTION_ID)) for name in _FIELDS)
+_SOURCE_NAMES = frozenset(alias for _, aliases in _SOURCES for alias in aliases)
+
+
+def clean(value: object) -> str:
+    """Return a payer's name fit for a column: text, one line, at most 128 characters."""
+    if value is None or isinstance(value, bool | bytes) or not isinstance(value, str | int):
+        return ""
+    return _CONTROL.sub(" ", str(value)[: 2 * MAX_PAYER_TEXT]).strip()[:MAX_PAYER_TEXT]
+
+
+def payer_of(attributes: Mapping[str, Any]) -> Payer:
+    """Return the payer that attributes of a span or resource name, in any known convention."""
+    if _SOURCE_NAMES.isdisjoint(attributes):
+        return NOBODY
+    found = {}
+    for name, aliases in _SOURCES:
+        for alias in aliases:
+            if text := clean(attributes.get(alias)):
+                found[name] = text
+                break
+    return Payer(**found)
+
+
+def payer_of_environment(environ: Mapping[str, str]) -> Payer:
+    """Return the payer of the process: `OTEL_COST_TEAM`, `OTEL_COST_ORGANIZATION`, ..."""
+    return Payer(**{name: clean(environ.get(f"OTEL_COST_{name.upper()}")) for name in _FIELDS})
+
+
+def payer_of_context(at: Context | None = None) -> Payer:
+    """Return the payer of the enclosing `execution(...)`, here or in the calling service."""
+    here = context.get_value(_PAYER_KEY, at)
+    if isinstance(here, Payer):
+        return here
+    carried = baggage.get_all(at)
+    if not carried:
+        return NOBODY
+    return Payer(**{name: clean(carried.get(_ATTRIBUTE[name])) for name in _FIELDS})
+
+
+@contextmanager
+def execution(
+    execution_id: str | None = None,
+    *,
+    organization: str | None = None,
+    team: str | None = None,
+    user: str | None = None,
+    feature: str | None = None,
+    agent: str | None = None,
+    component: str | None = None,
+    environment: str | None = None,
+    session: str | None = None,
+    propagate: bool = True,
+) -> Iterator[Payer]:
+    """Attribute what is spent inside to one execution and its payer.
+
+    Nested executions inherit what they do not name, their id included: a sub-agent's spending rolls up into
+    the run that started it. Where no span is open one is started, so that a bare loop of calls is one trace.
+
+    Args:
+        execution_id: Names the run; default: the enclosing one's, or a new id when there is no open span.
+        propagate: Carry the payer to called services as baggage. Instrumented clients then send it with every
+            request, also to third parties: turn it off, or hash ids, where that matters.
+
+    Yields:
+        The payer in force.
+    """
+    asked = Payer(
+        clean(execution_id),
+        *(
+            clean(text)
+            for text in (organization, team, user, feature, agent, component, environment, session)
+        ),
+    )
+    payer = asked.over(payer_of_context())
+    is_root = not trace.get_current_span().get_span_context().is_valid
+    if is_root and not payer.execution_id:
+        payer = replace(payer, execution_id=uuid.uuid4().hex)
+    token = context.attach(_with_payer(payer, propagate=propagate))
+    try:
+        if is_root:
+            name = f"invoke_agent {payer.agent}" if payer.agent else "execution"
+            with trace.get_tracer("otel_cost").start_as_current_span(name, attributes=payer.attributes()):
+                yield payer
+        else:
+            yield payer
+    finally:
+        context.detach(token)
+
+
+def _with_payer(payer: Payer, *, propagate: bool) -> Context:
+    held = context.set_value(_PAYER_KEY, payer)
+    if propagate:
+        for name, text in payer.attributes().items():
+            held = baggage.set_baggage(name, text, held)
+    return held
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """Replaces personal ids by keyed hashes, so that reports can group by person without naming one.
+
+    Attributes:
+        key: Secret of the HMAC-SHA256; without one nothing is replaced.
+        fields: Payer fields that hold personal ids.
+    """
+
+    key: bytes = b""
+    fields: tuple[str, ...] = ("user",)
+
+    def apply(self, payer: Payer) -> Payer:
+        """Return the payer with its personal ids replaced: `h:` and 32 hexadecimal digits."""
+        if not self.key:
+            return payer
+        hashed = {name: self._hash(getattr(payer, name)) for name in self.fields}
+        return replace(payer, **hashed)
+
+    def _hash(self, text: str) -> str:
+        if not text or text.startswith("h:"):
+            return text
+        return "h:" + hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()[:32]

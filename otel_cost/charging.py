@@ -1,0 +1,69 @@
+"""From what a span says to what it cost: who is believed, and what the amount is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from otel_cost.errors import UnknownModelError
+from otel_cost.pricing import Charge, PriceBook
+from otel_cost.usage import PROVIDER_SAID, TOOL, Reading
+
+PICO = Decimal(10) ** 12
+
+
+def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, at: int) -> Charge:
+    """Return what a span cost.
+
+    In order of belief: what the provider billed; list price times tokens; what the instrumentation computed
+    with prices of its own. Usage that is incomplete or known to be off makes the amount an estimate.
+
+    Args:
+        at: When the call started, unix nanoseconds. Decides which rate was in force.
+
+    Returns:
+        A charge in every case; one without an amount is `unpriced` and says why.
+    """
+    if reading.span_class == TOOL:
+        return book.tool_charge(reading.tool_name, attributes) or _unpriced(reading, "no price for this tool")
+    listed = _list_charge(reading, book, at)
+    if reading.reported_cost_usd is not None:
+        if reading.reported_by == PROVIDER_SAID:
+            return _reported(reading, listed, "provided", "the provider's own figure")
+        if listed.cost_picousd is None:
+            return _reported(reading, listed, "estimated", "computed by the instrumentation")
+    return listed
+
+
+def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
+    if reading.usage is None:
+        return _unpriced(reading, "no usage on the span")
+    for model in dict.fromkeys((reading.model, reading.request_model)):
+        if not model:
+            continue
+        try:
+            listed = book.price(
+                reading.usage,
+                model=model,
+                provider=reading.provider or None,
+                at=at,
+                service_tier=reading.service_tier or None,
+            )
+        except UnknownModelError:
+            continue
+        if reading.is_estimate and listed.status == "priced":
+            return replace(listed, status="estimated", reason=", ".join(reading.marks))
+        return listed
+    return _unpriced(reading, "no price for this model" if reading.model else "no model on the span")
+
+
+def _unpriced(reading: Reading, reason: str) -> Charge:
+    return Charge(status="unpriced", provider=reading.provider, model=reading.model, reason=reason)
+
+
+def _reported(reading: Reading, listed: Charge, status: str, reason: str) -> Charge:
+    assert reading.reported_cost_usd is not None  # callers looked
+    amount = int((reading.reported_cost_usd * PICO).to_integral_value(ROUND_HALF_UP))
+    return replace(listed, status=status, cost_picousd=amount, reason=reason)

@@ -1,0 +1,107 @@
+"""Settings of the agent plane: argument, then environment, then default.
+
+`docs/settings.md` is generated from this module; a test says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from otel_cost.errors import ConfigError
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+def _setting(variable: str, default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"variable": variable, "help": help_text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What the processor does. Every field can be given as an argument or as its variable."""
+
+    enabled: bool = _setting("OTEL_COST_ENABLED", True, "Enrich spans at all.")
+    prices: tuple[Path, ...] = _setting(
+        "OTEL_COST_PRICES", (), "Price files laid over the catalogue, separated like PATH; later ones win."
+    )
+    emit_cost: bool = _setting(
+        "OTEL_COST_EMIT_COST",
+        True,
+        "Also write `gen_ai.usage.cost`, which today's backends read. Turn off where one would add it twice.",
+    )
+    metrics: bool = _setting(
+        "OTEL_COST_METRICS", True, "Report cost, tokens and errors as OpenTelemetry metrics."
+    )
+    max_executions: int = _setting(
+        "OTEL_COST_MAX_EXECUTIONS",
+        4096,
+        "Executions whose totals are kept; least recently used go first.",
+    )
+    max_open_spans: int = _setting(
+        "OTEL_COST_MAX_OPEN_SPANS", 65536, "Open spans followed; beyond it no parent is told from a leaf."
+    )
+    hash_key: str = _setting(
+        "OTEL_COST_HASH_KEY",
+        "",
+        "Secret that replaces personal ids by keyed hashes; unset: they stay.",
+    )
+    hash_fields: tuple[str, ...] = _setting(
+        "OTEL_COST_HASH_FIELDS", ("user",), "Payer fields that hold personal ids, separated by commas."
+    )
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Config:
+        """Return the settings in force: arguments, then `OTEL_COST_*`, then defaults.
+
+        Raises:
+            ConfigError: Naming every value that cannot be used, all together.
+        """
+        environ = os.environ if environ is None else environ
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            text = environ.get(item.metadata["variable"])
+            if item.name in arguments or text is None:
+                continue
+            try:
+                values[item.name] = _parse(text, item.default)
+            except ValueError as error:
+                problems.append(f"{item.metadata['variable']}={_shown(item.name, text)} {error}")
+        if problems:
+            raise ConfigError(problems)
+        return cls(**values, **arguments)
+
+
+def _parse(text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        return _parse_switch(text)
+    if isinstance(default, int):
+        return _parse_count(text)
+    if isinstance(default, tuple):
+        if default:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        return tuple(Path(part) for part in text.split(os.pathsep) if part)
+    return text
+
+
+def _parse_switch(text: str) -> bool:
+    if text.strip().lower() in TRUE:
+        return True
+    if text.strip().lower() in FALSE:
+        return False
+    raise ValueError("is not a switch; write true or false")
+
+
+def _parse_count(text: str) -> int:
+    if text.strip().isdigit() and int(text) > 0:
+        return int(text)
+    raise ValueError("is not a whole number above 0; write for example 4096")
+
+
+def _shown(name: str, text: str) -> str:
+    return "'***'" if name == "hash_key" else repr(text[:80])
