@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from otel_cost.errors import UnknownModelError
+from otel_cost.money import to_picousd
 from otel_cost.pricing import Charge, PriceBook
 from otel_cost.usage import PROVIDER_SAID, TOOL, Reading
-
-PICO = Decimal(10) ** 12
 
 
 def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, at: int) -> Charge:
@@ -65,5 +63,4 @@ def _unpriced(reading: Reading, reason: str) -> Charge:
 
 def _reported(reading: Reading, listed: Charge, status: str, reason: str) -> Charge:
     assert reading.reported_cost_usd is not None  # callers looked
-    amount = int((reading.reported_cost_usd * PICO).to_integral_value(ROUND_HALF_UP))
-    return replace(listed, status=status, cost_picousd=amount, reason=reason)
+    return replace(listed, status=status, cost_picousd=to_picousd(reading.reported_cost_usd), reason=reason)

@@ -1,0 +1,222 @@
+"""CostSpanProcessor: writes what each span cost onto the span, before any exporter sees it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import StatusCode
+
+from otel_cost import accounting
+from otel_cost import attributes as names
+from otel_cost.attribution import NOBODY, Payer, Pseudonyms, payer_of, payer_of_context, payer_of_environment
+from otel_cost.charging import charge
+from otel_cost.config import Config
+from otel_cost.containment import count
+from otel_cost.executions import Execution, Executions, Outcome
+from otel_cost.metrics import CostMetrics
+from otel_cost.money import PICO, usd_text
+from otel_cost.pricing import Charge, PriceBook
+from otel_cost.usage import PROVIDER_SAID, Reading, read
+
+_HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")
+"""From SDK 1.40 on a span can be changed when it is ending; before, only ahead of the other processors."""
+
+
+class CostSpanProcessor(SpanProcessor):
+    """Prices model and tool spans as they end and tallies every execution.
+
+    Add it before the exporting processors: with SDK 1.39 they see the cost only then, with later versions in
+    any order. It exports nothing, starts no thread and never raises.
+
+    Args:
+        config: Default: `Config.load()`, that is the `OTEL_COST_*` variables.
+        book: Prices; default: the catalogue with the files of `config.prices` laid over it.
+        executions: Where totals are kept; share one between processors that should see the same executions.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        book: PriceBook | None = None,
+        executions: Executions | None = None,
+        cost_metrics: CostMetrics | None = None,
+    ) -> None:
+        self.config = config or Config.load()
+        self.book = book or PriceBook.load(self.config.prices)
+        self.executions = executions or Executions(
+            max_executions=self.config.max_executions, max_open_spans=self.config.max_open_spans
+        )
+        self._metrics = cost_metrics or (CostMetrics() if self.config.metrics else None)
+        self._pseudonyms = Pseudonyms(self.config.hash_key.encode(), self.config.hash_fields)
+        self._process_payer = payer_of_environment(os.environ)
+        self._resource_payers: dict[int, tuple[object, Payer]] = {}
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Note where a span stands and who pays for it."""
+        try:
+            self._start(span, parent_context)
+        except Exception as error:
+            count("follow span", error)
+
+    def _on_ending(self, span: Span) -> None:
+        self._finish(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Price a span on SDKs that offer no earlier moment."""
+        if not _HAS_ON_ENDING:
+            self._finish(span)
+
+    def shutdown(self) -> None:
+        """Nothing to flush: what is known is already on the spans."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing to flush."""
+        return True
+
+    def execution(self, execution_id: str) -> Execution | None:
+        """Return the running totals of an execution, or None when it is not known (any more)."""
+        return self.executions.get(execution_id)
+
+    def _start(self, span: Span, parent_context: Context | None) -> None:
+        if not self.config.enabled:
+            return
+        spoken = payer_of_context(parent_context)
+        own = payer_of(_attributes_of(span))
+        payer = own.over(spoken)
+        parent = span.parent
+        self.executions.start(
+            span.context.trace_id,
+            span.context.span_id,
+            parent.span_id if parent else None,
+            execution_id=payer.execution_id,
+            payer=payer,
+        )
+
+    def _finish(self, span: Span | ReadableSpan) -> None:
+        if not self.config.enabled:
+            return
+        try:
+            execution = self._price(span)
+            if execution is not None and (span.parent is None or span.parent.is_remote):
+                _write_totals(_attributes_of(span), execution)
+        except Exception as error:
+            count("price span", error)
+
+    def _price(self, span: Span | ReadableSpan) -> Execution | None:
+        """Price one span; return the execution it belongs to when that has spent anything."""
+        attributes = _attributes_of(span)
+        trace_id, span_id = span.context.trace_id, span.context.span_id
+        opened = self.executions.open_span(trace_id, span_id)
+        payer = opened.payer if opened else NOBODY
+        reading = None
+        if names.PRICE_STATUS not in attributes:
+            scope = span.instrumentation_scope
+            reading = read(
+                attributes,
+                scope=scope.name if scope else "",
+                scope_version=(scope.version or "") if scope else "",
+            )
+        if reading is None or not reading.is_billable:
+            self.executions.end_plain(trace_id, span_id)
+            return self.executions.get(opened.execution_id) if opened else None
+        cost = charge(reading, attributes, self.book, at=span.start_time or 0)
+        outcome = self.executions.end(trace_id, span_id, _facts(span, reading, cost))
+        self._write(attributes, reading, cost, outcome)
+        self._write_payer(span, attributes, payer, outcome.execution.execution_id)
+        if outcome.counted and self._metrics:
+            self._metrics.record(
+                reading,
+                cost.status,
+                cost_picousd=max(0, outcome.amount.cost_picousd),
+                input_tokens=max(0, outcome.amount.input_tokens),
+                output_tokens=max(0, outcome.amount.output_tokens),
+            )
+        return outcome.execution
+
+    def _write(self, attributes: dict[str, Any], reading: Reading, cost: Charge, outcome: Outcome) -> None:
+        attributes[names.PRICE_STATUS] = cost.status
+        attributes[names.COUNTED] = outcome.counted
+        if outcome.reason:
+            attributes[names.NOT_COUNTED_REASON] = outcome.reason
+        if reading.marks:
+            attributes[names.USAGE_MARKS] = reading.marks
+        if cost.reason:
+            attributes[names.PRICE_REASON] = cost.reason
+        if cost.cost_picousd is None:
+            return
+        attributes[names.COST_USD] = usd_text(cost.cost_picousd)
+        attributes[names.PRICE_VERSION] = cost.version
+        if cost.model:
+            attributes[names.PRICE_MODEL] = cost.model
+        if cost.source:
+            attributes[names.PRICE_SOURCE] = cost.source
+        if cost.list_cost_picousd is not None and cost.list_cost_picousd != cost.cost_picousd:
+            attributes[names.LIST_COST_USD] = usd_text(cost.list_cost_picousd)
+        if outcome.counted:
+            self._write_for_backends(attributes, reading, cost, outcome)
+
+    def _write_for_backends(
+        self, attributes: dict[str, Any], reading: Reading, cost: Charge, outcome: Outcome
+    ) -> None:
+        """Backends add these up, so they stand only on spans that count, and only for what counts."""
+        assert cost.cost_picousd is not None  # only amounts are written
+        counted = outcome.amount.cost_picousd if outcome.is_remainder else cost.cost_picousd
+        is_provided = reading.reported_by == PROVIDER_SAID
+        attributes[names.COST_AMOUNT] = counted / PICO
+        attributes[names.COST_CURRENCY] = "USD"
+        attributes[names.COST_SOURCE] = "provider" if is_provided else "local"
+        if self.config.emit_cost:
+            attributes[names.COST] = counted / PICO
+
+    def _write_payer(
+        self, span: Span | ReadableSpan, attributes: dict[str, Any], payer: Payer, execution_id: str
+    ) -> None:
+        full = payer_of(attributes).over(payer).over(self._payer_of_resource(span)).over(self._process_payer)
+        attributes.update(self._pseudonyms.apply(full).attributes())
+        attributes[names.EXECUTION_ID[0]] = execution_id
+
+    def _payer_of_resource(self, span: Span | ReadableSpan) -> Payer:
+        resource = span.resource
+        known = self._resource_payers.get(id(resource))
+        if known is None or known[0] is not resource:
+            if len(self._resource_payers) > 16:
+                self._resource_payers.clear()
+            known = self._resource_payers[id(resource)] = (resource, payer_of(resource.attributes))
+        return known[1]
+
+
+def _attributes_of(span: Span | ReadableSpan) -> dict[str, Any]:
+    """Return the span's own attribute map: the public setter refuses a span that is ending."""
+    held: Any = span._attributes
+    if held is None:
+        return {}
+    found = getattr(held, "_dict", held)
+    return found if isinstance(found, dict) else dict(found)
+
+
+def _facts(span: Span | ReadableSpan, reading: Reading, cost: Charge) -> accounting.Span:
+    scope = span.instrumentation_scope
+    return accounting.Span(
+        trace_id=format(span.context.trace_id, "032x"),
+        span_id=format(span.context.span_id, "016x"),
+        scope=scope.name if scope else "",
+        started_ns=span.start_time or 0,
+        ended_ns=span.end_time or 0,
+        reading=reading,
+        charge=cost,
+        is_error=span.status.status_code is StatusCode.ERROR,
+    )
+
+
+def _write_totals(attributes: dict[str, Any], execution: Execution) -> None:
+    attributes[names.EXECUTION_ID[0]] = execution.execution_id
+    attributes[names.EXECUTION_COST_USD] = usd_text(execution.total.cost_picousd)
+    attributes[names.EXECUTION_MODEL_CALLS] = execution.model_calls
+    attributes[names.EXECUTION_TOOL_CALLS] = execution.tool_calls
+    attributes[names.EXECUTION_UNPRICED_CALLS] = execution.total.unpriced
+    attributes[names.EXECUTION_INPUT_TOKENS] = execution.total.input_tokens
+    attributes[names.EXECUTION_OUTPUT_TOKENS] = execution.total.output_tokens
