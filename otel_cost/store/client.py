@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from otel_cost.errors import StoreBusyError, StoreError
+from otel_cost.store import migrations, prices
+from otel_cost.store.dsn import Embedded, Server, default_dsn, parse_dsn, served_by
+from otel_cost.store.files import named_sql, statements
+from otel_cost.store.spans import SPAN_COLUMNS, SPAN_TYPES, check_columns
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from otel_cost.pricing import PriceBook
+
+TRACES_PER_PASS = 2_000
+"""Traces looked at by one accounting statement; bounds its memory and the length of its parameter."""
+
+READ_ONLY = {
+    "readonly": 2,
+    "max_execution_time": 60,
+    "max_result_rows": 1_000_000,
+    "max_memory_usage": 4_000_000_000,
+    "result_overflow_mode": "throw",
+}
+"""What a person's own statement may do: read, for a minute, a million rows."""
+
+_SETTINGS = {"session_timezone": "UTC", "date_time_output_format": "simple"}
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +51,31 @@ class Result:
 
 
 class Store:
-    """One database of spans and charges. Use it from several threads; statements run one at a time."""
+    """One database of spans and charges. Use it from several threads; statements run one at a time.
+
+    Attributes:
+        place: Where it is, fit for a message: a directory, or a server without its password.
+    """
+
+    def __init__(self, client: Client, place: Embedded | Server) -> None:
+        self.place = place
+        self._client: Client | None = client
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def migrate(self) -> list[str]:
-        """Create or upgrade the tables and views. Returns the names of what was applied."""
-        raise NotImplementedError
+        """Create or upgrade the tables and views. Returns the names of what was applied.
+
+        Raises:
+            StoreError: A released migration was edited, or a statement was refused.
+        """
+        with self._statement("migrate") as client:
+            return migrations.apply(client, self.place)
 
     def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Store a batch of spans, price them and decide which count. On return they are on disk.
@@ -49,39 +100,159 @@ class Store:
         Raises:
             StoreError: The store refused the batch. Nothing is acknowledged; send it again.
         """
-        raise NotImplementedError
+        check_columns(columns)
+        if not columns["TraceId"]:
+            return
+        with self._statement("insert_spans") as client:
+            client.insert(
+                "otel_traces",
+                [columns[name] for name in SPAN_COLUMNS],
+                column_names=list(SPAN_COLUMNS),
+                column_type_names=list(SPAN_TYPES),
+                column_oriented=True,
+            )
+        self.account(columns["TraceId"])
 
     def account(self, trace_ids: Iterable[str]) -> None:
         """Decide again which spans of these traces count. Running it twice changes nothing."""
-        raise NotImplementedError
+        remaining = iter(sorted(set(trace_ids)))
+        while some := list(islice(remaining, TRACES_PER_PASS)):
+            self._run("account_traces", trace_ids=some)
 
     def query(self, name: str, **params: Any) -> Result:
-        """Run the named query `queries/<name>.sql` with typed server-side parameters."""
-        raise NotImplementedError
+        """Run the named query `queries/<name>.sql` with typed server-side parameters.
+
+        Raises:
+            ConfigError: There is no query of that name.
+            StoreError: The store refused it.
+        """
+        (statement,) = statements(named_sql("queries", name))
+        with self._statement(name) as client:
+            result = client.query(statement, parameters=params, settings={"log_comment": name})
+        return Result(tuple(result.column_names), [tuple(row) for row in result.result_rows])
 
     def sql(
-        self, text: str, params: Mapping[str, Any] | None = None, fmt: str = "JSONEachRow", *, readonly: bool = True
+        self,
+        text: str,
+        params: Mapping[str, Any] | None = None,
+        fmt: str = "JSONEachRow",
+        *,
+        readonly: bool = True,
     ) -> bytes:
-        """Run any statement and return its output in a ClickHouse format."""
-        raise NotImplementedError
+        """Run any one statement and return its output in a ClickHouse format.
 
-    def push_prices(self, book: Any) -> None:
-        """Replace the prices and model patterns by those of a price book."""
-        raise NotImplementedError
+        Args:
+            readonly: Refuse statements that change anything, and bound time, memory and rows.
+
+        Raises:
+            StoreError: The store refused it.
+        """
+        settings = {"log_comment": "sql", **(READ_ONLY if readonly else {})}
+        with self._statement("sql") as client:
+            return client.raw_query(text, parameters=dict(params or {}), settings=settings, fmt=fmt)
+
+    def push_prices(self, book: PriceBook) -> None:
+        """Replace the prices and model patterns by those of a price book, when they differ."""
+        with self._statement("push_prices") as client:
+            prices.push(client, book)
 
     def close(self) -> None:
         """Release the store. Closing twice is harmless."""
-        raise NotImplementedError
+        with self._lock:
+            client, self._client = self._client, None
+            if client is not None:
+                client.close()
+
+    def _run(self, name: str, **params: Any) -> None:
+        with self._statement(name) as client:
+            for statement in statements(named_sql("queries", name)):
+                client.command(statement, parameters=params, settings={"log_comment": name})
+
+    @contextmanager
+    def _statement(self, what: str) -> Iterator[Client]:
+        """Hold the connection for one statement, and turn the driver's errors into ours."""
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        with self._lock:
+            if self._client is None:
+                raise StoreError(f"the store at {self.place} is closed; open it again")
+            try:
+                yield self._client
+            except ClickHouseError as error:
+                raise StoreError(f"{what}: {_short(error)}") from error
 
 
 def open_store(dsn: str | None = None) -> Store:
     """Open the store at a DSN: `chdb:///path`, `clickhouse://user:password@host:8123/database` or `clickhouses://`.
 
-    Default: OTEL_COST_STORE, else an embedded store below the XDG data directory.
+    Default: OTEL_COST_STORE, else an embedded store below the XDG data directory. An embedded store that
+    `otel-cost up` serves is reached through that process.
 
     Raises:
         ConfigError: The DSN cannot be understood.
         StoreBusyError: Another process owns the embedded store.
         StoreError: The server cannot be reached.
     """
-    raise NotImplementedError
+    place = parse_dsn(dsn or default_dsn())
+    if isinstance(place, Embedded):
+        owner = served_by(place)
+        return _open_server(owner) if owner else _open_embedded(place)
+    return _open_server(place)
+
+
+def _open_embedded(place: Embedded) -> Store:
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    place.path.mkdir(parents=True, exist_ok=True)
+    try:
+        client = clickhouse_connect.get_client(dsn=f"chdb://{place.path}", settings=_SETTINGS)
+    except (ClickHouseError, RuntimeError) as error:
+        if _is_taken(error):
+            raise StoreBusyError(
+                f"{place.path} is in use by another process; stop it, or give each process its own OTEL_COST_STORE"
+            ) from error
+        raise StoreError(f"cannot open {place.path}: {_short(error)}") from error
+    return Store(client, place)
+
+
+def _is_taken(error: Exception) -> bool:
+    text = str(error).lower()
+    return "lock" in text or "another" in text or "already" in text
+
+
+def _open_server(place: Server) -> Store:
+    client = _connect(place if place.proxy_path else replace(place, database="default"))
+    if place.database != "default" and not place.proxy_path:
+        try:
+            client.command("CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters={"database": place.database})
+        finally:
+            client.close()
+        client = _connect(place)
+    return Store(client, place)
+
+
+def _connect(place: Server) -> Client:
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        return clickhouse_connect.get_client(
+            host=place.host,
+            port=place.port,
+            username=place.user,
+            password=place.password,
+            database=place.database,
+            interface="https" if place.secure else "http",
+            proxy_path=place.proxy_path,
+            access_token=place.token or None,
+            settings=_SETTINGS,
+            autogenerate_session_id=False,
+        )
+    except ClickHouseError as error:
+        raise StoreError(f"cannot reach {place!r}: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    """Return the first lines of a driver's error: it may quote a whole statement."""
+    return " ".join(str(error).split())[:600]

