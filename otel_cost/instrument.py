@@ -1,0 +1,249 @@
+"""Zero-code set-up: the processor on a provider, instrumentors for the installed libraries, a root span.
+
+`install` is for programs that set OpenTelemetry up themselves. `pre_instrument` is the entry point that
+`opentelemetry-instrument` calls after it made a provider and before it loads instrumentors; `otel-cost run`
+leads there too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import wrapt
+from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+from otel_cost import instrumentors
+from otel_cost.config import Config, _setting
+from otel_cost.containment import contained
+from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter
+from otel_cost.process import Ending, is_server, script_name, start_root
+from otel_cost.sampling import meter_dropped_spans
+
+if TYPE_CHECKING:
+    from otel_cost.processor import CostSpanProcessor
+
+logger = logging.getLogger("otel_cost")
+
+EXPORTER_NAME = "otel_cost"
+"""Name of `ResilientExporter` in OTEL_TRACES_EXPORTER."""
+
+_install_lock = threading.RLock()
+_waiting: list[CostSpanProcessor] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstrumentConfig(Config):
+    """The processor's settings and those of zero-code set-up."""
+
+    instrumentors: tuple[str, ...] = _setting(
+        "OTEL_COST_INSTRUMENTORS",
+        ("official", "openinference", "openllmetry"),
+        "Which project's instrumentor to prefer, and `library=project` to fix one "
+        "(`openai=openllmetry`, `anthropic=official`, `groq=none`).",
+    )
+    root_span: bool = _setting(
+        "OTEL_COST_ROOT_SPAN", True, "Put a span around a script, so that its model calls are one execution."
+    )
+    flush_timeout_s: int = _setting(
+        "OTEL_COST_FLUSH_TIMEOUT_S", 5, "How long the end of the process may wait for spans to be sent, in s."
+    )
+    strict: bool = _setting(
+        "OTEL_COST_STRICT", False, "Fail at start when zero-code set-up fails, instead of running unmeasured."
+    )
+
+
+def install(
+    tracer_provider: trace.TracerProvider | None = None, *, config: Config | None = None
+) -> CostSpanProcessor:
+    """Put the cost processor on a provider, once, ahead of its exporters.
+
+    Model calls that the provider's sampler drops are metered too; they are still not exported.
+
+    Args:
+        tracer_provider: Default: the global one. Where none is set yet, the next one to be set.
+        config: Default: the `OTEL_COST_*` variables.
+
+    Returns:
+        The processor, the same one when called again for the same provider.
+
+    Raises:
+        ConfigError: A setting cannot be used.
+    """
+    provider = _sdk_provider(tracer_provider or trace.get_tracer_provider())
+    with _install_lock:
+        if provider is None:
+            return _install_on_next_provider(config)
+        present = _present_processor(provider)
+        if present is None:
+            present = _new_processor(config)
+            _put_first(provider, present)
+        with contained("wrap the sampler"):
+            meter_dropped_spans(provider)
+        return present
+
+
+def _new_processor(config: Config | None) -> CostSpanProcessor:
+    from otel_cost.processor import CostSpanProcessor
+
+    return CostSpanProcessor(config)
+
+
+def _sdk_provider(provider: object) -> TracerProvider | None:
+    """Return the SDK's provider, also from inside a wrapper such as Logfire's; None when there is none."""
+    for _ in range(4):
+        if isinstance(provider, TracerProvider):
+            return provider
+        provider = getattr(provider, "provider", None) or getattr(provider, "_tracer_provider", None)
+    return None
+
+
+def _processors(provider: TracerProvider) -> list[SpanProcessor]:
+    """Return a provider's processors, those inside groups and wrappers included."""
+    found: list[SpanProcessor] = []
+    queue: list[Any] = [provider._active_span_processor]
+    while queue and len(found) < 1000:
+        processor = queue.pop(0)
+        found.append(processor)
+        queue += getattr(processor, "_span_processors", ())
+        inner = getattr(processor, "processor", None)
+        queue += [inner] if isinstance(inner, SpanProcessor) else []
+    return found
+
+
+def _present_processor(provider: TracerProvider) -> CostSpanProcessor | None:
+    from otel_cost.processor import CostSpanProcessor
+
+    return next((found for found in _processors(provider) if isinstance(found, CostSpanProcessor)), None)
+
+
+def _put_first(provider: TracerProvider, processor: SpanProcessor) -> None:
+    """Add a processor ahead of the others, or behind them where the SDK's group has another shape."""
+    group: Any = provider._active_span_processor
+    lock, members = getattr(group, "_lock", None), getattr(group, "_span_processors", None)
+    if lock is None or not isinstance(members, tuple):
+        provider.add_span_processor(processor)
+        return
+    with lock:
+        group._span_processors = (processor, *group._span_processors)
+
+
+def _install_on_next_provider(config: Config | None) -> CostSpanProcessor:
+    """Have the processor put on the provider that the program is going to set."""
+    if _waiting:
+        return _waiting[0]
+    processor = _new_processor(config)
+    _waiting.append(processor)
+    _watch_for_provider()
+    return processor
+
+
+def _watch_for_provider() -> None:
+    def set_provider(
+        wrapped: Callable[..., Any], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = wrapped(*args, **kwargs)
+        with contained("install the processor"), _install_lock:
+            provider = _sdk_provider(trace.get_tracer_provider())
+            if _waiting and provider is not None:
+                _put_first(provider, _waiting.pop())
+                meter_dropped_spans(provider)
+        return result
+
+    wrapt.wrap_function_wrapper(trace, "_set_tracer_provider", set_provider)
+
+
+def environment(environ: MutableMapping[str, str]) -> MutableMapping[str, str]:
+    """Add to an environment what makes a Python program in it instrument itself.
+
+    Spans go where the standard variables say, and to the port of `otel-cost up` where they say nothing.
+    What is set already stays as it is.
+    """
+    from opentelemetry.instrumentation import auto_instrumentation
+
+    hook = str(Path(auto_instrumentation.__file__).parent)
+    paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != hook]
+    environ["PYTHONPATH"] = os.pathsep.join([hook, *paths])
+    defaults = {
+        "OTEL_TRACES_EXPORTER": EXPORTER_NAME,
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    }
+    if not any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in environ):
+        defaults["OTEL_EXPORTER_OTLP_ENDPOINT"] = DEFAULT_ENDPOINT
+    for name, text in defaults.items():
+        environ.setdefault(name, text)
+    return environ
+
+
+def pre_instrument() -> None:
+    """Set everything up for this process. Called by `opentelemetry-instrument` through an entry point.
+
+    Never raises, because an error here would leave the program without any instrumentation, unless
+    OTEL_COST_STRICT is set.
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
+    try:
+        _start(cast("InstrumentConfig", InstrumentConfig.load()))
+    except Exception as error:
+        if os.environ.get("OTEL_COST_STRICT", "").strip().lower() in ("1", "true", "yes", "on"):
+            raise
+        logger.error("otel_cost is off: %s", error)
+
+
+def _start(config: InstrumentConfig) -> None:
+    if not config.enabled:
+        return
+    disabled = [
+        name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    ]
+    choices = instrumentors.plan(config.instrumentors, disabled=disabled)
+    provider = _provider()
+    install(provider, config=config)
+    _take_over_loading()
+    name = script_name()
+    root = start_root(name) if config.root_span and name and not is_server(name) else None
+    Ending(provider, root, timeout_s=config.flush_timeout_s).watch()
+    instrumentors.enable(choices)
+    watched = ", ".join(f"{choice.library.name} ({choice.family})" for choice in choices if choice.family)
+    logger.info("otel_cost watches %s", watched or "no library")
+
+
+def _provider() -> TracerProvider:
+    """Return the global provider; make one where no distribution did."""
+    provider = _sdk_provider(trace.get_tracer_provider())
+    if provider is None:
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        provider = TracerProvider()
+        provider.add_span_processor(BatchSpanProcessor(ResilientExporter()))
+        trace.set_tracer_provider(provider)
+    return provider
+
+
+def _take_over_loading() -> None:
+    """Keep `opentelemetry-instrument` from loading the instrumentors that are enabled here.
+
+    It would import them all at once, and enable several for one library.
+    """
+    from opentelemetry.instrumentation.auto_instrumentation import _load
+
+    def entry_points(
+        wrapped: Callable[..., Any], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        found = wrapped(*args, **kwargs)
+        if kwargs.get("group") != instrumentors.GROUP:
+            return found
+        owned = instrumentors.owned_entry_points(found)
+        return [entry_point for entry_point in found if entry_point not in owned]
+
+    with contained("take over the loading of instrumentors"):
+        wrapt.wrap_function_wrapper(_load, "entry_points", entry_points)

@@ -1,0 +1,223 @@
+"""One process as one execution: a root span around a script, and no spans lost when it ends.
+
+Without a root, a plain loop of model calls gives one trace per call and nothing shows what the run cost.
+A server is not one execution, so what it serves starts traces of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from types import FrameType, TracebackType
+from typing import Any
+
+import wrapt
+from opentelemetry import context, propagate, trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from otel_cost.containment import contained
+
+SCOPE = "otel_cost.process"
+
+SERVER_PROGRAMS = frozenset(
+    {
+        "adk",
+        "airflow",
+        "celery",
+        "chainlit",
+        "daphne",
+        "dagster",
+        "django-admin",
+        "dramatiq",
+        "fastapi",
+        "flask",
+        "gradio",
+        "granian",
+        "gunicorn",
+        "hypercorn",
+        "ipykernel_launcher",
+        "ipython",
+        "jupyter",
+        "jupyter-lab",
+        "jupyter-notebook",
+        "langgraph",
+        "litestar",
+        "locust",
+        "manage.py",
+        "mcp",
+        "prefect",
+        "pytest",
+        "py.test",
+        "quart",
+        "rq",
+        "sanic",
+        "streamlit",
+        "uvicorn",
+        "uwsgi",
+        "waitress-serve",
+    }
+)
+"""Programs and modules that run many executions in one process."""
+
+SERVER_ENTRIES = (
+    ("uvicorn.server", "Server.run"),
+    ("uvicorn.server", "Server.serve"),
+    ("hypercorn.asyncio", "serve"),
+    ("aiohttp.web", "run_app"),
+    ("gunicorn.app.base", "BaseApplication.run"),
+    ("waitress", "serve"),
+    ("socketserver", "BaseServer.serve_forever"),
+)
+"""Where a script becomes a server: module and callable."""
+
+
+def script_name(argv: Sequence[str] | None = None) -> str | None:
+    """Return what the interpreter runs: a file's name, a module or `-c`; None in an interactive session.
+
+    Args:
+        argv: The interpreter's own command line, by default that of this process.
+    """
+    arguments = iter(list(sys.orig_argv if argv is None else argv)[1:])
+    for argument in arguments:
+        if argument == "-m":
+            return next(arguments, None)
+        if argument.startswith("-c"):
+            return "-c"
+        if argument in ("-W", "-X", "--check-hash-based-pycs"):
+            next(arguments, None)
+        elif not argument.startswith("-"):
+            return PurePath(argument).name
+    return None
+
+
+def is_server(name: str) -> bool:
+    """Return whether a program or module by this name runs many executions in one process."""
+    package = name if name.endswith(".py") else name.split(".")[0]
+    return package in SERVER_PROGRAMS
+
+
+class Root:
+    """The span around a script. Child processes continue its trace."""
+
+    def __init__(self, name: str, environ: Mapping[str, str] | None = None) -> None:
+        environ = os.environ if environ is None else environ
+        carrier = {key.lower(): environ[key] for key in ("TRACEPARENT", "TRACESTATE") if key in environ}
+        parent = propagate.extract(carrier) if carrier else None
+        tracer = trace.get_tracer(SCOPE)
+        self.span = tracer.start_span(f"execution {name}", context=parent)
+        self._pid = os.getpid()
+        self._is_open = True
+
+    def enter(self) -> None:
+        """Make the span the parent of what this process does from now on."""
+        context.attach(trace.set_span_in_context(self.span))
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+        os.environ.update({key.upper(): text for key, text in carrier.items() if key != "baggage"})
+
+    def leave(self) -> None:
+        """End the span and let what follows start traces of its own."""
+        context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
+        for key in ("TRACEPARENT", "TRACESTATE"):
+            os.environ.pop(key, None)
+        self.end()
+
+    def fail(self, kind: type[BaseException]) -> None:
+        """Mark the execution as failed; the message stays out, it may quote a prompt."""
+        self.span.set_attribute("error.type", kind.__qualname__)
+        self.span.set_status(trace.StatusCode.ERROR)
+
+    def end(self) -> None:
+        """End the span once, and only in the process that started it."""
+        if self._is_open and os.getpid() == self._pid:
+            self._is_open = False
+            self.span.end()
+
+
+def start_root(name: str) -> Root:
+    """Open the root span of this process, fail it on an unhandled exception, close it at a server's start."""
+    root = Root(name)
+    root.enter()
+    _fail_on_unhandled_exception(root)
+    for module, entry in SERVER_ENTRIES:
+        wrapt.register_post_import_hook(_server_hook(root, entry), module)
+    return root
+
+
+def _fail_on_unhandled_exception(root: Root) -> None:
+    shown = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        with contained("mark the execution as failed"):
+            root.fail(kind)
+        shown(kind, error, traceback)
+
+    sys.excepthook = hook
+
+
+def _server_hook(root: Root, entry: str) -> Callable[[Any], None]:
+    def serve(
+        wrapped: Callable[..., Any], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        with contained("leave the root span"):
+            if threading.current_thread() is threading.main_thread():
+                root.leave()
+            else:
+                context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
+        return wrapped(*args, **kwargs)
+
+    def hook(module: Any) -> None:
+        with contained(f"watch for servers in {module.__name__}"):
+            wrapt.wrap_function_wrapper(module, entry, serve)
+
+    return hook
+
+
+class Ending:
+    """Ends the root span and sends what is waiting when the process ends, within a deadline.
+
+    Args:
+        root: The root span, if this process has one.
+        timeout_s: How long the process may be held up, in seconds.
+    """
+
+    def __init__(self, provider: TracerProvider, root: Root | None, *, timeout_s: float) -> None:
+        self._provider = provider
+        self._root = root
+        self._timeout_s = timeout_s
+
+    def watch(self) -> None:
+        """Act at interpreter exit, at the end of a forked worker, and on SIGTERM where nobody handles it."""
+        atexit.register(self.finish)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._watch_forked_worker)
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._terminate)
+
+    def finish(self) -> None:
+        """End the root span and flush."""
+        with contained("flush at exit"):
+            if self._root is not None:
+                self._root.end()
+            self._provider.force_flush(int(self._timeout_s * 1000))
+
+    def _watch_forked_worker(self) -> None:
+        """Workers of multiprocessing leave through `os._exit`, past the interpreter's exit hooks."""
+        util = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.Finalize(self, self.finish, exitpriority=0)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        """Flush beside the interrupted code, which may hold a lock that takes; then die of the signal."""
+        flusher = threading.Thread(target=self.finish, name="otel-cost-flush", daemon=True)
+        flusher.start()
+        flusher.join(self._timeout_s)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
