@@ -1,0 +1,335 @@
+"""The price catalogue: which entry a provider and a model name mean, however a span spells them.
+
+Everything is decided on one string, `provider/model` in lower case, by rules in a fixed order:
+
+1. a provider named in the string (`azure/...`, `litellm_proxy/openrouter/anthropic/...`), hosts before makers;
+2. nothing more for a host, because another's list is not its price, unless it passes prices through;
+3. the model alone: Bedrock ids, then the lists of the makers.
+
+`pattern_rows` gives the same rules as regular expressions, so that a database resolves names as `resolve` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from otel_cost.providers import HOSTS, PASS_THROUGH, PROVIDERS, VENDORS, canonical_provider, provider_regexp
+
+REGION = r"(?:global|regional|us|eu|apac|us-gov|au|ca|jp|in|sa|me|il|uk|kr|sg)\."
+MAKER = r"(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai|nvidia|openai|qwen|writer|zai)\."
+"""Regions and makers in Bedrock model ids
+(https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.html)."""
+
+ARN = r"arn:aws[a-z-]*:bedrock:[^/]*"
+
+VERSION = (
+    r"(?:[-@](?:latest|default|20[0-9]{6}|20[0-9]{2}-[0-9]{2}-[0-9]{2}|00[0-9]|v[0-9]+)|:[0-9]+|:latest)"
+)
+"""What may follow a known name without making it another model: dates and versions."""
+
+STAGE = (
+    r"(?:[-@:./_](?:latest|default|preview|exp|experimental|beta|stable|thinking|instruct|customtools|hf|0"
+    r"|[0-9]{3,4}|[0-9]{6}|20[0-9]{6}|[0-9]{2}-[0-9]{2}|[0-9]{2}-20[0-9]{2}|20[0-9]{2}-[0-9]{2}-[0-9]{2}"
+    r"|v[0-9]+(?:[.:][0-9]+)*)|:[0-9]+)"
+)
+"""As `VERSION`, after a name that the catalogue gives as the start of several: release stages too."""
+
+_DATE = re.compile(r"(?<![0-9])(20[0-9]{2})-(0[1-9]|1[0-2])-([0-3][0-9])(?![0-9])")
+_COMPACT_DATE = re.compile(r"(?<![0-9])(20[0-9]{2})(0[1-9]|1[0-2])([0-3][0-9])(?![0-9])")
+_VERSION_AT_END = re.compile(rf"{VERSION}\Z")
+_REGION_HEAD = re.compile(REGION)
+_BEDROCK_HEAD = re.compile(rf"(?:{REGION})?{MAKER}")
+_ARN = re.compile(rf"{ARN}\Z")
+_LITERAL = re.compile(r"\^?\(?([a-z0-9/-]+)")
+
+
+class PatternRow(NamedTuple):
+    """A regular expression over `provider/model` in lower case, and the price entry that it leads to.
+
+    Only syntax that RE2 and Vectorscan know. The first row that matches decides. A row without a model ends the
+    search: no price is known.
+    """
+
+    id: int
+    regexp: str
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the catalogue knows of one model at one provider.
+
+    Attributes:
+        prices: (when, rates) in order; the last one in force wins. When is None (always), a first day as
+            `YYYY-MM-DD`, or a daily window in UTC as two times `HH:MM`.
+        variants: (service tier, when, rates) that replace single rates.
+        source: Where the rates are published.
+        source_date: When they were read there, `YYYY-MM-DD`, where it is known.
+    """
+
+    provider: str
+    model: str
+    prices: Sequence[Any]
+    variants: Sequence[Any] = ()
+    source: str = ""
+    source_date: str = ""
+
+
+@dataclass(slots=True)
+class Listing:
+    """The models of one provider in the order in which they are tried, and the rules that match them."""
+
+    entries: list[Entry] = field(default_factory=list)
+    names: list[list[str]] = field(default_factory=list)
+    clauses: list[list[Sequence[Any]]] = field(default_factory=list)
+    _exact: dict[str, int] = field(default_factory=dict)
+    _loose: list[tuple[int, str, Sequence[Any]]] = field(default_factory=list)
+
+    def add(self, entry: Entry, match: Iterable[Any]) -> None:
+        """Append a model. A match rule is a name, or a pair of kind and text."""
+        index = len(self.entries)
+        self.entries.append(entry)
+        self.names.append([])
+        self.clauses.append([])
+        for clause in match:
+            if isinstance(clause, str):
+                self.names[-1].append(clause)
+                self._exact.setdefault(undated(clause), index)
+            else:
+                self.clauses[-1].append(clause)
+                self._loose.append((index, _literal(clause), clause))
+
+    def find(self, names: Sequence[str]) -> Entry | None:
+        """Return the first model that one of the names means; the longest name comes first."""
+        index = self._strictly(names)
+        if index is None:
+            index = min(
+                (self._exact[s] for name in names for s in stems(name) if s in self._exact), default=None
+            )
+        return None if index is None else self.entries[index]
+
+    def _strictly(self, names: Sequence[str]) -> int | None:
+        best = min((self._exact[n] for n in map(undated, names) if n in self._exact), default=None)
+        longest = undated(names[0]) if names else ""
+        for index, literal, clause in self._loose:
+            if best is not None and index >= best:
+                break
+            if literal in longest and any(map(_compiled(clause[0], clause[1]).match, names)):
+                return index
+        return best
+
+
+def undated(name: str) -> str:
+    """Return a name with its date written without dashes, as some gateways write it."""
+    return _DATE.sub(r"\1\2\3", name)
+
+
+def stems(name: str) -> Iterator[str]:
+    """Yield a name with ever more dates and versions taken off its end."""
+    name = undated(name)
+    while (shorter := _VERSION_AT_END.sub("", name)) != name:
+        name = shorter
+        yield name
+
+
+def _literal(clause: Sequence[Any]) -> str:
+    kind, value = clause
+    found = _LITERAL.match(value) if kind == "regex" else None
+    return found.group(1) if found else undated(value) if kind != "regex" else ""
+
+
+@lru_cache(maxsize=1024)
+def _compiled(kind: str, value: Any) -> re.Pattern[str]:
+    return re.compile(clause_regexp([kind, value]) + r"\Z")
+
+
+def clause_regexp(clause: Sequence[Any]) -> str:
+    """Return a match rule as a regular expression that is narrowed to names of the same model.
+
+    Rules of the catalogue that match a beginning or a part (`gemini-3.6-flash...`) would also match a sibling made
+    later (`gemini-3.6-flash-lite`), at the wrong price. Here only dates, versions and release stages may follow.
+    """
+    kind, value = clause
+    if kind == "regex":
+        return str(value).removeprefix("^").removesuffix("$").replace("\\d", "[0-9]")
+    text = name_regexp(value)
+    if kind == "ends_with":
+        return rf".*{text}" if value[0] == "/" else rf"(?:.*[/.:])?{text}"
+    tail = ".*" if value.startswith("ft:") or value.endswith(".ft-") else _tail(value)
+    return rf"{text}{tail}" if kind == "starts_with" else rf"(?:.*[/.:])?{text}{tail}"
+
+
+def _tail(value: str) -> str:
+    if value[-1] in "-@":
+        return rf"[0-9a-z]+{STAGE}*"
+    if re.search(r"-20[0-9]{2}\Z", value):
+        return rf"(?:[0-9]{{4}}|-[0-9]{{2}}-[0-9]{{2}}){STAGE}*"
+    return rf"{STAGE}*"
+
+
+def name_regexp(name: str) -> str:
+    """Quote a name for RE2 so that a date in it matches with and without dashes."""
+    name = undated(name)
+    found = _COMPACT_DATE.search(name)
+    if not found:
+        return _quoted(name)
+    dates = f"(?:{found.group()}|{'-'.join(found.groups())})"
+    return _quoted(name[: found.start()]) + dates + _quoted(name[found.end() :])
+
+
+def _quoted(text: str) -> str:
+    return re.escape(text).replace("\\-", "-")
+
+
+class Catalogue:
+    """Every listing, and the way from a provider and a model name to an entry."""
+
+    def __init__(self, providers: Mapping[str, Mapping[str, Any]]) -> None:
+        self._providers = providers
+        self._listings: dict[str, Listing] = {}
+        self._fallbacks = {name: tuple(made.get("fallback", ())) for name, made in providers.items()}
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every entry."""
+        for name in self._providers:
+            yield from self._listing(name).entries
+
+    def _listing(self, name: str) -> Listing:
+        """Return a provider's listing, made when it is first asked for: most processes use few providers."""
+        listing = self._listings.get(name)
+        if listing is None:
+            listing = self._listings[name] = _listing(name, self._providers[name])
+        return listing
+
+    def resolve(self, model: str, provider: str | None) -> Entry | None:
+        """Return the entry that a provider and a model name mean, as a span gives them, or None."""
+        segments = f"{provider or ''}/{model}".lower().strip().split("/")
+        named = _named_providers(segments)
+        for name in HOSTS if any(name in HOSTS for name in named) else ():
+            if name in named and (entry := self._find(name, _suffixes(segments, named[name]))):
+                return entry
+        if any(position < 2 and _ends_search(name) for name, position in named.items()):
+            return None
+        for name in VENDORS:
+            if name in named and (entry := self._find(name, _suffixes(segments, named[name]))):
+                return entry
+        return self._find_by_model(_suffixes(segments, 0))
+
+    def _find(self, provider: str, names: list[str]) -> Entry | None:
+        if provider == "aws":
+            names = [variant for name in names for variant in _bedrock_names(name)]
+        for name in (provider, *self._fallbacks.get(provider, ())):
+            if name in self._providers and (entry := self._listing(name).find(names)):
+                return entry
+        return None
+
+    def _find_by_model(self, names: list[str]) -> Entry | None:
+        evident = [name for name in names if _BEDROCK_HEAD.match(name)]
+        if evident and (entry := self._find("aws", evident)):
+            return entry
+        for vendor in VENDORS:
+            if entry := self._listing(vendor).find(names):
+                return entry
+        return None
+
+    def pattern_rows(self) -> Iterator[PatternRow]:
+        """Yield the rules of `resolve` as regular expressions over `provider/model` in lower case."""
+        for number, (regexp, entry) in enumerate(self._patterns(), start=1):
+            yield PatternRow(number, f"^{regexp}$", *((entry.provider, entry.model) if entry else ("", "")))
+
+    def _patterns(self) -> Iterator[tuple[str, Entry | None]]:
+        for name in HOSTS:
+            yield from self._named_patterns(name)
+        for name in HOSTS:
+            if _ends_search(name):
+                yield rf"(?:[^/]*/)?{_names_regexp(name)}/.*", None
+        for name in VENDORS:
+            yield from self._named_patterns(name)
+        yield from _patterns_of(self._listing("aws"), "(?:.*/)?", evident_regexps)
+        for name in VENDORS:
+            yield from _patterns_of(self._listing(name), "(?:.*/)?", plain_regexps)
+
+    def _named_patterns(self, provider: str) -> Iterator[tuple[str, Entry | None]]:
+        head = rf"(?:.*/)?{_names_regexp(provider)}/(?:.*/)?"
+        if provider == "aws":
+            head += rf"(?:{REGION})?(?:{MAKER})?"
+        for name in (provider, *self._fallbacks.get(provider, ())):
+            if name in self._providers:
+                yield from _patterns_of(self._listing(name), head, plain_regexps)
+
+
+def _listing(name: str, provider: Mapping[str, Any]) -> Listing:
+    listing = Listing()
+    for model, made in provider["models"].items():
+        source = made.get("source", provider["source"])
+        variants = made.get("variants", ())
+        listing.add(
+            Entry(name, model, made["prices"], variants, source, made.get("source_date", "")), made["match"]
+        )
+    return listing
+
+
+def _ends_search(provider: str) -> bool:
+    return provider in HOSTS and provider not in PASS_THROUGH
+
+
+def _names_regexp(provider: str) -> str:
+    regexp = provider_regexp(provider)
+    return rf"(?:{regexp}|{ARN})" if provider == "aws" else regexp
+
+
+def _named_providers(segments: Sequence[str]) -> dict[str, int]:
+    """Return the providers that the segments before the last name, and the first position of each."""
+    found: dict[str, int] = {}
+    for position, segment in enumerate(segments[:-1]):
+        name = "aws" if _ARN.match(segment) else canonical_provider(segment)
+        if name:
+            found.setdefault(name, position)
+    return found
+
+
+def _suffixes(segments: Sequence[str], after: int) -> list[str]:
+    return ["/".join(segments[start:]) for start in range(after + 1, len(segments))]
+
+
+def _bedrock_names(name: str) -> Iterator[str]:
+    """Yield a Bedrock id, then without its region, then without its maker."""
+    yield name
+    shorter = _REGION_HEAD.sub("", name, count=1) if _REGION_HEAD.match(name) else name
+    if shorter != name:
+        yield shorter
+    maker = _BEDROCK_HEAD.match(shorter)
+    if maker:
+        yield shorter[maker.end() :]
+
+
+def plain_regexps(listing: Listing, index: int) -> tuple[list[str], list[str]]:
+    """Return how a model is matched strictly, and how with a version after its name."""
+    names = [name_regexp(name) for name in listing.names[index]]
+    return names + [clause_regexp(clause) for clause in listing.clauses[index]], names
+
+
+def evident_regexps(listing: Listing, index: int) -> tuple[list[str], list[str]]:
+    """As `plain_regexps`, for Bedrock ids that tell by themselves that they are Bedrock's."""
+    names = [_evident(name, name_regexp(name)) for name in listing.names[index]]
+    clauses = [_evident(clause[1], clause_regexp(clause)) for clause in listing.clauses[index]]
+    return names + clauses, names
+
+
+def _evident(text: str, regexp: str) -> str:
+    regexp = regexp.removeprefix(r"(?:.*[/.:])?")
+    return rf"(?:{REGION})?{'' if _BEDROCK_HEAD.match(text) else MAKER}{regexp}"
+
+
+def _patterns_of(listing: Listing, head: str, regexps: Any) -> Iterator[tuple[str, Entry]]:
+    made = [(entry, *regexps(listing, index)) for index, entry in enumerate(listing.entries)]
+    for entry, strict, _ in made:
+        yield f"{head}(?:{'|'.join(strict)})", entry
+    for entry, _, names in made:
+        if names:
+            yield f"{head}(?:{'|'.join(names)}){VERSION}+", entry

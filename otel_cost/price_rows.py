@@ -1,0 +1,79 @@
+"""Rates as rows for a database, where a dictionary looks them up by provider, model, service tier and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+from otel_cost.catalogue import Entry
+from otel_cost.rates import EPOCH, PRICED_UNITS, Card, Schedule
+
+FOREVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
+"""The end of rates that nobody has changed yet: inside what every date type of ClickHouse holds."""
+
+PEAK = "peak"
+"""Pseudo service tier of the rates that hold in daily windows."""
+
+THRESHOLDS = ("above", "above_2")
+"""No known model has more than two thresholds; a test says so."""
+
+
+def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> Iterator[dict[str, Any]]:
+    """Yield one row per period: half-open `valid_from` to `valid_to`, UTC.
+
+    Columns: `provider`, `model`, `service_tier` (empty: standard; `peak`: inside the daily windows of the standard
+    row), `valid_from`, `valid_to`, `peak_windows` (second of the UTC day it begins, second it ends), every bucket of
+    `otel_cost.usage.BUCKETS` and `requests` as Decimal USD per unit with 18 decimals or None; `above_input_tokens`
+    (0: no threshold) and `<bucket>_above` for requests with more input than that, `above_2_input_tokens` and
+    `<bucket>_above_2` for a second threshold; `estimated` (why the rates are not the model's own), `source`,
+    `source_date`, `version`.
+    """
+    ends = [_moment(period.start_ns) for period in schedule.periods[1:]] + [FOREVER]
+    for period, valid_to in zip(schedule.periods, ends, strict=True):
+        head = {"provider": entry.provider, "model": entry.model, "service_tier": service_tier}
+        head |= {"valid_from": _moment(period.start_ns), "valid_to": valid_to}
+        windows = tuple((begin, end) for begin, end, _ in period.windows)
+        if period.card.factors[-1][1]:
+            yield (
+                head
+                | {"peak_windows": windows}
+                | _columns(period.card)
+                | _origin(entry, period.card, version)
+            )
+        if windows and not service_tier:
+            card = period.windows[0][2]
+            yield (
+                head
+                | {"service_tier": PEAK, "peak_windows": ()}
+                | _columns(card)
+                | _origin(entry, card, version)
+            )
+
+
+def _moment(ns: int | None) -> datetime:
+    return EPOCH + timedelta(microseconds=(ns or 0) // 1000)
+
+
+def _origin(entry: Entry, card: Card, version: str) -> dict[str, Any]:
+    return {
+        "estimated": card.estimated,
+        "source": entry.source,
+        "source_date": entry.source_date,
+        "version": version,
+    }
+
+
+def _columns(card: Card) -> dict[str, Any]:
+    base, *above = reversed(card.steps)
+    made: dict[str, Any] = dict(zip(PRICED_UNITS, map(_usd, base[1]), strict=True))
+    for number, prefix in enumerate(THRESHOLDS):
+        start, rates = above[number] if number < len(above) else (0, (None,) * len(PRICED_UNITS))
+        made[f"{prefix}_input_tokens"] = start
+        made |= {f"{unit}_{prefix}": _usd(rate) for unit, rate in zip(PRICED_UNITS, rates, strict=True)}
+    return made
+
+
+def _usd(atto: int | None) -> Decimal | None:
+    return None if atto is None else Decimal(atto).scaleb(-18)

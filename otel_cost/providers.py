@@ -1,0 +1,105 @@
+"""Which provider a name means: the names that instrumentations, SDKs and gateways use for each of them."""
+
+from __future__ import annotations
+
+import re
+
+HOSTS: dict[str, str] = {
+    "openrouter": "openrouter* open-router open_router",
+    "azure": "azure* az* azureopenai azureai azurechatopenai azureaiinference",
+    "aws": "aws* bedrock* amazon* amazonbedrock awsbedrock chatbedrock chatbedrockconverse",
+    "github-copilot": "github-copilot github_copilot copilot",
+    "huggingface_cerebras": "huggingface_cerebras",
+    "huggingface_fireworks-ai": "huggingface_fireworks-ai huggingface_fireworks",
+    "huggingface_groq": "huggingface_groq",
+    "huggingface_hyperbolic": "huggingface_hyperbolic",
+    "huggingface_nebius": "huggingface_nebius",
+    "huggingface_novita": "huggingface_novita",
+    "huggingface_nscale": "huggingface_nscale",
+    "huggingface_ovhcloud": "huggingface_ovhcloud",
+    "huggingface_publicai": "huggingface_publicai",
+    "huggingface_sambanova": "huggingface_sambanova",
+    "huggingface_together": "huggingface_together",
+    "groq": "groq* chatgroq",
+    "cerebras": "cerebras* chatcerebras",
+    "together": "together* togetherai togethercomputer",
+    "fireworks": "fireworks* fireworksai",
+    "novita": "novita* novitaai",
+    "baseten": "baseten*",
+    "cloudflare": "cloudflare* workers-ai workers_ai",
+    "databricks": "databricks",
+    "modal": "modal",
+    "doubleword": "doubleword",
+    "ovhcloud": "ovhcloud* ovh*",
+    "avian": "avian*",
+    "arcee": "arcee* arceeai",
+    "cursor": "cursor",
+    "quicksilverpro": "quicksilverpro quicksilver",
+    "typesafe": "typesafe",
+    "openai-decisions": "openai-decisions",
+}
+"""Providers that host models, of others mostly: what they do not list is not priced by its maker's list.
+
+Names are separated by blanks; a star stands for any suffix after a dot, dash or underscore (`openai.chat`).
+"""
+
+VENDORS: dict[str, str] = {
+    "anthropic": "anthropic* chatanthropic com.anthropic.sdk.python claude",
+    "openai": "openai* chatopenai",
+    "google": "google* gcp* vertex* vertexai* gemini* googleai googlegenai chatgooglegenerativeai chatvertexai",
+    "mistral": "mistral* mistralai* chatmistralai",
+    "cohere": "cohere* chatcohere",
+    "deepseek": "deepseek* deep_seek chatdeepseek",
+    "x-ai": "x-ai x_ai x.ai xai* chatxai grok",
+    "moonshotai": "moonshot* moonshotai* kimi",
+    "perplexity": "perplexity* chatperplexity",
+    "minimax": "minimax* minimaxi",
+    "zhipuai": "zhipu* zhipuai* bigmodel",
+    "zai": "zai* z-ai z.ai z_ai",
+    "voyageai": "voyage* voyageai*",
+    "meta": "meta",
+    "elevenlabs": "elevenlabs eleven_labs",
+}
+"""Providers that make the models they sell, in the order in which a model without a provider is looked for."""
+
+PROVIDERS = {**HOSTS, **VENDORS}
+
+PASS_THROUGH = ("openrouter",)
+"""Hosts that bill a model at the price of its maker, so an unlisted one is looked up there
+(https://openrouter.ai/docs/faq)."""
+
+_SEPARATORS = re.compile(r"[._-]")
+
+
+def _names() -> tuple[dict[str, str], dict[str, str]]:
+    whole: dict[str, str] = {}
+    families: dict[str, str] = {}
+    for provider, names in PROVIDERS.items():
+        for name in names.split():
+            stem = name.removesuffix("*")
+            whole.setdefault(stem, provider)
+            if stem != name:
+                families.setdefault(stem, provider)
+    return whole, families
+
+
+_WHOLE, _FAMILIES = _names()
+
+
+def canonical_provider(name: str) -> str | None:
+    """Return the provider that a name in lower case means, or None where the name is not a provider's.
+
+    Frameworks and gateways (`langchain`, `litellm`, `strands-agents`, `unknown`) are no providers: they say who
+    sent the request, not who bills for it.
+    """
+    return _WHOLE.get(name) or _FAMILIES.get(_SEPARATORS.split(name, maxsplit=1)[0])
+
+
+def provider_regexp(provider: str) -> str:
+    """Return a regular expression for every name of a provider, in lower case; RE2 syntax, not anchored."""
+    return "(?:" + "|".join(map(_name_regexp, PROVIDERS[provider].split())) + ")"
+
+
+def _name_regexp(name: str) -> str:
+    stem = re.escape(name.removesuffix("*")).replace("\\-", "-")
+    return rf"{stem}(?:[._-][^/]*)?" if name.endswith("*") else stem
