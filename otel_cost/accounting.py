@@ -253,10 +253,10 @@ def _covering_ancestors(span: Span, by_key: dict[Key, Span], kept: dict[Key, Spa
     A model call does not hold what a tool or an agent below it spent, an agent does.
     """
     crossed = span.span_class == AGGREGATE
+    seen = {span.span_id}
     parent = by_key.get((span.trace_id, span.parent_span_id))
-    for _ in range(MAX_DEPTH):
-        if parent is None:
-            return
+    while parent is not None and parent.span_id not in seen and len(seen) < MAX_DEPTH:
+        seen.add(parent.span_id)
         key = (parent.trace_id, parent.span_id)
         if key in kept and parent.span_class != TOOL and not (parent.span_class == MODEL and crossed):
             yield parent

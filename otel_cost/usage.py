@@ -347,7 +347,7 @@ def to_usage(
     if exclusive or _is_input_exclusive(counts, total_input, read_tokens + write, marks):
         total_input += read_tokens + write
     reasoning = counts.get("reasoning_tokens", 0)
-    if _is_output_exclusive(counts, total_output, reasoning):
+    if _is_output_exclusive(counts, total_output, reasoning, read_tokens + write):
         marks.append(MARK_OUTPUT_EXCLUDED_REASONING)
         total_output += reasoning
     return _disjoint(counts, total_input, total_output, read_tokens, write, write_1h, reasoning)
@@ -377,23 +377,22 @@ def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]
 
 
 def _is_input_exclusive(counts: Mapping[str, int], total_input: int, cached: int, marks: list[str]) -> bool:
-    """More cached than input cannot be inside it; nor can it where the stated total is the plain sum."""
-    if not cached:
-        return False
-    total = counts.get("total_tokens")
-    plain_sum = total_input + counts.get("output_tokens", 0) + cached
-    if cached > total_input or (total is not None and total == plain_sum):
+    """More cached than input cannot be inside it, nor can it where the stated total adds it to the input."""
+    if cached and (cached > total_input or _total_adds(counts, cached, counts.get("reasoning_tokens", 0))):
         marks.append(MARK_INPUT_EXCLUDED_CACHE)
         return True
     return False
 
 
-def _is_output_exclusive(counts: Mapping[str, int], total_output: int, reasoning: int) -> bool:
-    if not reasoning:
-        return False
+def _is_output_exclusive(counts: Mapping[str, int], total_output: int, reasoning: int, cached: int) -> bool:
+    return bool(reasoning) and (reasoning > total_output or _total_adds(counts, reasoning, cached))
+
+
+def _total_adds(counts: Mapping[str, int], part: int, other_part: int) -> bool:
+    """Whether the stated total is input plus output plus a part, perhaps plus another part too."""
     total = counts.get("total_tokens")
-    plain_sum = counts.get("input_tokens", 0) + total_output + reasoning
-    return reasoning > total_output or (total is not None and total == plain_sum)
+    plain_sum = counts.get("input_tokens", 0) + counts.get("output_tokens", 0) + part
+    return total is not None and total in (plain_sum, plain_sum + other_part)
 
 
 def _disjoint(
