@@ -8,7 +8,7 @@ from typing import Any
 
 from otel_cost.errors import UnknownModelError
 from otel_cost.money import to_picousd
-from otel_cost.pricing import Charge, PriceBook
+from otel_cost.pricing import Charge, PriceBook, PriceStatus
 from otel_cost.usage import PROVIDER_SAID, TOOL, Reading
 
 
@@ -25,7 +25,7 @@ def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, 
         A charge in every case; one without an amount is `unpriced` and says why.
     """
     if reading.span_class == TOOL:
-        return book.tool_charge(reading.tool_name, attributes) or _unpriced(reading, "no price for this tool")
+        return book.tool_charge(reading.tool_name, attributes) or _unpriced("no price for this tool")
     listed = _list_charge(reading, book, at)
     if reading.reported_cost_usd is not None:
         if reading.reported_by == PROVIDER_SAID:
@@ -37,7 +37,7 @@ def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, 
 
 def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
     if reading.usage is None:
-        return _unpriced(reading, "no usage on the span")
+        return _unpriced("no usage on the span")
     for model in dict.fromkeys((reading.model, reading.request_model)):
         if not model:
             continue
@@ -54,13 +54,13 @@ def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
         if reading.is_estimate and listed.status == "priced":
             return replace(listed, status="estimated", reason=", ".join(reading.marks))
         return listed
-    return _unpriced(reading, "no price for this model" if reading.model else "no model on the span")
+    return _unpriced("no price for this model" if reading.model else "no model on the span")
 
 
-def _unpriced(reading: Reading, reason: str) -> Charge:
-    return Charge(status="unpriced", provider=reading.provider, model=reading.model, reason=reason)
+def _unpriced(reason: str) -> Charge:
+    return Charge("unpriced", None, reason=reason)
 
 
-def _reported(reading: Reading, listed: Charge, status: str, reason: str) -> Charge:
+def _reported(reading: Reading, listed: Charge, status: PriceStatus, reason: str) -> Charge:
     assert reading.reported_cost_usd is not None  # callers looked
     return replace(listed, status=status, cost_picousd=to_picousd(reading.reported_cost_usd), reason=reason)
