@@ -43,7 +43,7 @@ class Config:
         "Executions whose totals are kept; least recently used go first.",
     )
     max_open_spans: int = _setting(
-        "OTEL_COST_MAX_OPEN_SPANS", 65536, "Open spans followed; beyond it no parent is told from a leaf."
+        "OTEL_COST_MAX_OPEN_SPANS", 65536, "Open spans followed; beyond it the oldest are let go."
     )
     hash_key: str = _setting(
         "OTEL_COST_HASH_KEY",

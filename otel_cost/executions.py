@@ -23,7 +23,7 @@ RECENT_RESPONSES = 8_192
 """Response ids looked back at over all executions; the second record may be in another trace."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Amount:
     """Money and tokens. `cost_picousd` sums what is known; `unpriced` counts the calls that are not in it."""
 
@@ -32,17 +32,24 @@ class Amount:
     output_tokens: int = 0
     unpriced: int = 0
 
-    def add(self, other: Amount, sign: int = 1) -> None:
-        """Add another amount, or take it away."""
-        self.cost_picousd += sign * other.cost_picousd
-        self.input_tokens += sign * other.input_tokens
-        self.output_tokens += sign * other.output_tokens
-        self.unpriced += sign * other.unpriced
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(
+            self.cost_picousd + other.cost_picousd,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.unpriced + other.unpriced,
+        )
 
-    @property
-    def is_nothing(self) -> bool:
-        """Whether nothing was used, paid or left unpriced."""
-        return not (self.cost_picousd or self.input_tokens or self.output_tokens or self.unpriced)
+    def __sub__(self, other: Amount) -> Amount:
+        return Amount(
+            self.cost_picousd - other.cost_picousd,
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.unpriced - other.unpriced,
+        )
+
+
+NOTHING = Amount()
 
 
 @dataclass(slots=True)
@@ -50,7 +57,7 @@ class Execution:
     """Running totals of one agent run."""
 
     execution_id: str
-    total: Amount = field(default_factory=Amount)
+    total: Amount = NOTHING
     model_calls: int = 0
     tool_calls: int = 0
     recent: deque[Call] = field(default_factory=lambda: deque(maxlen=RECENT_CALLS))
@@ -68,8 +75,8 @@ class OpenSpan:
     parent: OpenSpan | None
     execution_id: str
     payer: Payer = NOBODY
-    near: Amount = field(default_factory=Amount)
-    far: Amount = field(default_factory=Amount)
+    near: Amount = NOTHING
+    far: Amount = NOTHING
     has_near: bool = False
     has_far: bool = False
 
@@ -96,7 +103,7 @@ class Outcome:
     execution: Execution
     counted: bool
     reason: str = ""
-    amount: Amount = field(default_factory=Amount)
+    amount: Amount = NOTHING
     is_remainder: bool = False
 
 
@@ -107,7 +114,7 @@ class Executions:
         self._max_executions = max_executions
         self._max_open_spans = max_open_spans
         self._executions: OrderedDict[str, Execution] = OrderedDict()
-        self._open: dict[tuple[int, int], OpenSpan] = {}
+        self._open: OrderedDict[tuple[int, int], OpenSpan] = OrderedDict()
         self._responses: OrderedDict[tuple[bool, str], Call] = OrderedDict()
         self.renew_lock()
         _registries.add(self)
@@ -118,17 +125,17 @@ class Executions:
 
     def start(
         self, trace_id: int, span_id: int, parent_span_id: int | None, *, execution_id: str, payer: Payer
-    ) -> OpenSpan | None:
-        """Follow a span until it ends; None when too many are open."""
+    ) -> OpenSpan:
+        """Follow a span until it ends; where too many are open, the oldest is not followed any more."""
         parent = self._open.get((trace_id, parent_span_id)) if parent_span_id else None
         if parent is not None and not execution_id:
             execution_id = parent.execution_id
         if parent is not None and parent.payer is not NOBODY:
             payer = payer.over(parent.payer)
         opened = OpenSpan(parent, execution_id or f"{trace_id:032x}", payer)
-        if len(self._open) >= self._max_open_spans:
-            return None
         self._open[trace_id, span_id] = opened
+        if len(self._open) > self._max_open_spans:
+            self._open.popitem(last=False)
         return opened
 
     def end_plain(self, trace_id: int, span_id: int) -> None:
@@ -137,14 +144,14 @@ class Executions:
         if opened is None or opened.parent is None or not (opened.has_near or opened.has_far):
             return
         with self._lock:
-            _hand_up(opened, OTHER, Amount(), has_own=False)
+            _hand_up(opened, OTHER, NOTHING, has_own=False)
 
     def end(self, trace_id: int, span_id: int, span: Span) -> Outcome:
         """Decide whether and for how much a span that ended counts, and add it to its execution."""
         opened = self._open.pop((trace_id, span_id), None) or OpenSpan(None, f"{trace_id:032x}")
         with self._lock:
             outcome = self._decide(opened, self._execution(opened.execution_id), span)
-            outcome.execution.total.add(outcome.amount)
+            outcome.execution.total += outcome.amount
             return outcome
 
     def get(self, execution_id: str) -> Execution | None:
@@ -173,10 +180,9 @@ class Executions:
         if earlier is None:
             return self._first_record(opened, execution, span)
         if accounting.best_first(earlier.span) <= accounting.best_first(span):
-            _hand_up(opened, span.span_class, Amount(), has_own=False)
+            _hand_up(opened, span.span_class, NOTHING, has_own=False)
             return Outcome(execution, counted=False, reason=reason)
-        correction = _amount_of(span)
-        correction.add(earlier.amount, -1)
+        correction = _amount_of(span) - earlier.amount
         earlier.amount = _amount_of(span)
         earlier.span = span
         _hand_up(opened, span.span_class, correction, has_own=True)
@@ -228,8 +234,8 @@ def _cover(opened: OpenSpan, execution: Execution, span: Span) -> Outcome:
         _hand_up(opened, span.span_class, own, has_own=span.has_amount)
         return Outcome(execution, counted=True, amount=own)
     rest = _remainder(span, own, below) if span.has_amount else None
-    if rest is None or rest.is_nothing:
-        _hand_up(opened, span.span_class, Amount(), has_own=span.has_amount)
+    if rest is None or rest == NOTHING:
+        _hand_up(opened, span.span_class, NOTHING, has_own=span.has_amount)
         return Outcome(execution, counted=False, reason=accounting.COVERED_BY_DESCENDANTS)
     _hand_up(opened, span.span_class, rest, has_own=True)
     return Outcome(execution, counted=True, amount=rest, is_remainder=True)
@@ -238,10 +244,7 @@ def _cover(opened: OpenSpan, execution: Execution, span: Span) -> Outcome:
 def _below(opened: OpenSpan, span_class: str) -> tuple[Amount, bool]:
     if span_class == MODEL:
         return opened.near, opened.has_near
-    both = Amount()
-    both.add(opened.near)
-    both.add(opened.far)
-    return both, opened.has_near or opened.has_far
+    return opened.near + opened.far, opened.has_near or opened.has_far
 
 
 def _remainder(span: Span, own: Amount, below: Amount) -> Amount | None:
@@ -250,18 +253,14 @@ def _remainder(span: Span, own: Amount, below: Amount) -> Amount | None:
         if own.unpriced or own.cost_picousd < below.cost_picousd:
             return None
         return Amount(own.cost_picousd - below.cost_picousd)
-    rest = Amount(
-        own.cost_picousd - below.cost_picousd,
-        own.input_tokens - below.input_tokens,
-        own.output_tokens - below.output_tokens,
-    )
+    rest = own - below
     if rest.input_tokens < 0 or rest.output_tokens < 0:
         return None
     if not (rest.input_tokens or rest.output_tokens):
-        return Amount()
-    rest.unpriced = 1 if own.unpriced or below.unpriced else 0
-    rest.cost_picousd = 0 if rest.unpriced else max(0, rest.cost_picousd)
-    return rest
+        return NOTHING
+    is_unpriced = bool(own.unpriced or below.unpriced)
+    cost = 0 if is_unpriced else max(0, rest.cost_picousd)
+    return Amount(cost, rest.input_tokens, rest.output_tokens, int(is_unpriced))
 
 
 def _hand_up(opened: OpenSpan, span_class: str, own: Amount, *, has_own: bool) -> None:
@@ -270,13 +269,12 @@ def _hand_up(opened: OpenSpan, span_class: str, own: Amount, *, has_own: bool) -
     if parent is None:
         return
     beyond = span_class in (TOOL, AGGREGATE)
-    near = parent.far if beyond else parent.near
-    near.add(own)
-    near.add(opened.near)
-    parent.far.add(opened.far)
     if beyond:
+        parent.far += own + opened.near + opened.far
         parent.has_far = parent.has_far or has_own or opened.has_near or opened.has_far
     else:
+        parent.near += own + opened.near
+        parent.far += opened.far
         parent.has_near = parent.has_near or has_own or opened.has_near
         parent.has_far = parent.has_far or opened.has_far
 
