@@ -51,6 +51,7 @@ class ResilientExporter(SpanExporter):
 
     def __init__(self, inner: SpanExporter | None = None, *, url: str | None = None) -> None:
         self._url = url or endpoint()
+        # Not made lazily: an import at exit would change the status of an interrupted program.
         self._inner = inner or _otlp_exporter()
         self._is_up = False
         self._has_complained = False

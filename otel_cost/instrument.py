@@ -20,7 +20,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_cost import instrumentors
-from otel_cost.config import Config, _setting
+from otel_cost.config import TRUE, Config, _setting
 from otel_cost.containment import contained
 from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter
 from otel_cost.process import Ending, is_server, script_name, start_root
@@ -186,21 +186,23 @@ def environment(environ: MutableMapping[str, str]) -> MutableMapping[str, str]:
 def pre_instrument() -> None:
     """Set everything up for this process. Called by `opentelemetry-instrument` through an entry point.
 
-    Never raises, because an error here would leave the program without any instrumentation, unless
-    OTEL_COST_STRICT is set.
+    Never raises, because an error here would leave the program without any instrumentation. With
+    OTEL_COST_STRICT set, an error ends the process instead.
     """
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return
     try:
         _start(cast("InstrumentConfig", InstrumentConfig.load()))
     except Exception as error:
-        if os.environ.get("OTEL_COST_STRICT", "").strip().lower() in ("1", "true", "yes", "on"):
-            raise
         logger.error("otel_cost is off: %s", error)
+        if os.environ.get("OTEL_COST_STRICT", "").strip().lower() in TRUE:
+            # The launcher swallows exceptions, so only this keeps the program from running unmeasured.
+            os._exit(1)
 
 
 def _start(config: InstrumentConfig) -> None:
     if not config.enabled:
+        return
+    _take_over_loading()
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
     disabled = [
         name.strip() for name in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
@@ -208,7 +210,6 @@ def _start(config: InstrumentConfig) -> None:
     choices = instrumentors.plan(config.instrumentors, disabled=disabled)
     provider = _provider()
     install(provider, config=config)
-    _take_over_loading()
     name = script_name()
     root = start_root(name) if config.root_span and name and not is_server(name) else None
     Ending(provider, root, timeout_s=config.flush_timeout_s).watch()

@@ -194,8 +194,7 @@ class Ending:
     def watch(self) -> None:
         """Act at interpreter exit, at the end of a forked worker, and on SIGTERM where nobody handles it."""
         atexit.register(self.finish)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._watch_forked_worker)
+        wrapt.register_post_import_hook(self._watch_workers, "multiprocessing.util")
         if threading.current_thread() is not threading.main_thread():
             return
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -208,11 +207,12 @@ class Ending:
                 self._root.end()
             self._provider.force_flush(int(self._timeout_s * 1000))
 
-    def _watch_forked_worker(self) -> None:
-        """Workers of multiprocessing leave through `os._exit`, past the interpreter's exit hooks."""
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            util.Finalize(self, self.finish, exitpriority=0)
+    def _watch_workers(self, util: Any) -> None:
+        """Flush in forked workers too: they leave through `os._exit`, past the interpreter's exit hooks."""
+        with contained("watch forked workers"):
+            util.register_after_fork(
+                self, lambda ending: util.Finalize(ending, ending.finish, exitpriority=0)
+            )
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         """Flush beside the interrupted code, which may hold a lock that takes; then die of the signal."""
