@@ -146,7 +146,8 @@ def _distribution_of(entry_point: metadata.EntryPoint) -> str:
     return _normalized(distribution.name) if distribution else ""
 
 
-def _number(version: str) -> tuple[int, ...]:
+def version_number(version: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version: `2.12.0rc1` is (2, 12, 0)."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
@@ -242,7 +243,7 @@ def _choose(
 
 
 def _is_native(library: Library, version: str) -> bool:
-    if library.native_since is None or _number(version) < library.native_since:
+    if library.native_since is None or version_number(version) < library.native_since:
         return False
     switch = NATIVE_SWITCHES.get(library.name)
     return switch is None or os.environ.get(switch, "").strip().lower() != "false"

@@ -1,0 +1,96 @@
+"""`otel-cost run`, `doctor` and `demo`: agents, before and while they spend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path, PurePath
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+out = Console(highlight=False)
+
+NOT_FOUND = 127
+"""What a shell answers for a command that does not exist."""
+
+Text = str | None
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    no_args_is_help=True,
+)
+def run(
+    command: Annotated[list[str], typer.Argument(help="A Python program and its arguments.")],
+    user: Annotated[Text, typer.Option(help="Who the money is attributed to.")] = None,
+    team: Annotated[Text, typer.Option(help="The user's team.")] = None,
+    organization: Annotated[Text, typer.Option(help="The team's organization.")] = None,
+    feature: Annotated[Text, typer.Option(help="What of the product spends it.")] = None,
+    environment: Annotated[Text, typer.Option(help="For example production.")] = None,
+    service: Annotated[Text, typer.Option(help="service.name. Default: the program's name.")] = None,
+) -> None:
+    """Run a Python program with every model call measured and sent to the collector.
+
+    Spans go where the OTEL_EXPORTER_OTLP_* variables say, by default to `otel-cost up` on this machine.
+    Commands are looked up in the environment otel-cost is installed in first, then on PATH.
+    """
+    from otel_cost import instrument
+
+    environ: MutableMapping[str, str] = instrument.environment(dict(os.environ))
+    environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
+    executable = shutil.which(command[0], path=environ["PATH"])
+    if executable is None:
+        typer.echo(f"otel-cost run: there is no command {command[0]!r} on PATH", err=True)
+        raise typer.Exit(NOT_FOUND)
+    given = {
+        "USER": user,
+        "TEAM": team,
+        "ORGANIZATION": organization,
+        "FEATURE": feature,
+        "ENVIRONMENT": environment,
+    }
+    environ.update({f"OTEL_COST_{name}": text for name, text in given.items() if text})
+    _name_service(environ, service, command)
+    os.execve(executable, command, dict(environ))  # noqa: S606 (the command is what the user asked to run)
+
+
+def _name_service(environ: MutableMapping[str, str], service: str | None, command: Sequence[str]) -> None:
+    from otel_cost.process import script_name
+
+    if service:
+        environ["OTEL_SERVICE_NAME"] = service
+    elif "service.name=" not in environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        program = PurePath(command[0]).name
+        name = script_name(command) if program.startswith("python") else program
+        environ.setdefault("OTEL_SERVICE_NAME", program if name in (None, "-c") else PurePath(str(name)).stem)
+
+
+@app.command()
+def doctor(
+    store: Annotated[Text, typer.Option(help="The store to look at. Default: OTEL_COST_STORE.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Check what stands between a program and a right bill. Exit 1 when something must be mended."""
+    from otel_cost.cli.doctor import examine
+
+    findings = list(examine(store))
+    if as_json:
+        typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+        for finding in findings:
+            level = f"[{colours[finding.level]}]{finding.level}[/]"
+            table.add_row(level, finding.subject, finding.detail)
+            if finding.remedy:
+                table.add_row("", "", f"[dim]-> {finding.remedy}[/]")
+        out.print(table)
+    if any(finding.level == "fail" for finding in findings):
+        raise typer.Exit(1)
