@@ -129,24 +129,35 @@ def input_excludes_cache(document: Mapping[str, Any]) -> bool:
     return not EXCLUSIVE_CACHE_KEYS.isdisjoint(document) and "prompt_tokens" not in document
 
 
-def langsmith_details(attributes: Mapping[str, Any]) -> Reported:
-    """Return the parts of input and output that LangSmith keeps in two JSON attributes."""
-    details = parse(attributes.get(names.INPUT_TOKEN_DETAILS))
-    output_details = parse(attributes.get(names.OUTPUT_TOKEN_DETAILS))
-    return {**_pick(details, LANGSMITH_DETAILS), **_pick(output_details, LANGSMITH_OUTPUT_DETAILS)}
+_DETAILS = frozenset(
+    {
+        names.INPUT_TOKEN_DETAILS,
+        names.OUTPUT_TOKEN_DETAILS,
+        names.LANGFUSE_USAGE_DETAILS,
+        names.PROVIDER_METADATA,
+    }
+)
 
 
-def langfuse_details(attributes: Mapping[str, Any]) -> Reported:
-    """Return the amounts of a Langfuse observation."""
-    return _pick(parse(attributes.get(names.LANGFUSE_USAGE_DETAILS)), LANGFUSE_DETAILS)
+def has_details(attributes: Mapping[str, Any]) -> bool:
+    """Tell whether a span keeps amounts in a JSON attribute of LangSmith, Langfuse or the Vercel AI SDK."""
+    return not _DETAILS.isdisjoint(attributes)
 
 
-def vercel_metadata(attributes: Mapping[str, Any]) -> Reported:
-    """Return what only the Vercel AI SDK's provider metadata holds: Anthropic's cache writes."""
+def details(attributes: Mapping[str, Any]) -> Reported:
+    """Return the amounts that LangSmith, Langfuse and the Vercel AI SDK keep in JSON attributes."""
+    return {
+        **_vercel_metadata(attributes),
+        **_pick(parse(attributes.get(names.INPUT_TOKEN_DETAILS)), LANGSMITH_DETAILS),
+        **_pick(parse(attributes.get(names.OUTPUT_TOKEN_DETAILS)), LANGSMITH_OUTPUT_DETAILS),
+        **_pick(parse(attributes.get(names.LANGFUSE_USAGE_DETAILS)), LANGFUSE_DETAILS),
+    }
+
+
+def _vercel_metadata(attributes: Mapping[str, Any]) -> Reported:
+    """Anthropic's cache writes stand nowhere else."""
     anthropic = parse(attributes.get(names.PROVIDER_METADATA)).get("anthropic")
-    if not isinstance(anthropic, dict):
-        return {}
-    written = anthropic.get("cacheCreationInputTokens")
+    written = anthropic.get("cacheCreationInputTokens") if isinstance(anthropic, dict) else None
     return {} if written is None else {"cache_write_tokens": written}
 
 

@@ -6,7 +6,7 @@ The only place that knows which convention and which instrumentation counts what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -183,31 +183,71 @@ def read(attributes: Mapping[str, Any], *, scope: str = "", scope_version: str =
     if names.MARKERS.isdisjoint(attributes):
         return None
     span_class = classify(attributes)
+    found = _gather(attributes)
     if span_class == TOOL:
         return Reading(
             TOOL,
             operation="execute_tool",
-            tool_name=_text(attributes, names.TOOL_NAME),
-            response_id=_text(attributes, names.TOOL_CALL_ID),
+            tool_name=_text(found, "tool_name"),
+            response_id=_text(found, "tool_call_id"),
         )
     marks: list[str] = []
-    usage = _usage(attributes, scope, scope_version, marks)
-    cost, reported_by = _reported_cost(attributes, scope, usage, marks)
+    operation = _operation(attributes)
+    usage = _usage(attributes, found, operation, marks)
+    cost, reported_by = _reported_cost(attributes, scope, marks)
     if span_class == OTHER and usage is None and cost is None:
         return None
+    if usage is not None:
+        _mark_quirks(attributes, scope, scope_version, found, marks)
+    request_model = _text(found, "request_model")
     return Reading(
         AGGREGATE if span_class == OTHER else span_class,
-        provider=_text(attributes, names.PROVIDER),
-        model=_text(attributes, names.RESPONSE_MODEL) or _text(attributes, names.REQUEST_MODEL),
-        request_model=_text(attributes, names.REQUEST_MODEL),
-        operation=_operation(attributes),
-        service_tier=_service_tier(attributes),
-        response_id=_response_id(attributes, scope),
-        usage=usage,
-        reported_cost_usd=cost,
-        reported_by=reported_by,
-        marks=tuple(dict.fromkeys(marks)),
+        _text(found, "provider"),
+        _text(found, "response_model") or request_model,
+        request_model,
+        operation,
+        _service_tier(attributes, found),
+        _response_id(attributes, found, scope),
+        "",
+        usage,
+        cost,
+        reported_by,
+        tuple(dict.fromkeys(marks)) if marks else (),
     )
+
+
+_TEXT_NAMES: dict[str, tuple[str, ...]] = {
+    "provider": names.PROVIDER,
+    "response_model": names.RESPONSE_MODEL,
+    "request_model": names.REQUEST_MODEL,
+    "response_id": names.RESPONSE_ID,
+    "service_tier": names.SERVICE_TIER,
+    "tool_name": names.TOOL_NAME,
+    "tool_call_id": names.TOOL_CALL_ID,
+}
+_PLACES = {
+    alias: (name, rank)
+    for table in (names.USAGE_NAMES, _TEXT_NAMES)
+    for name, aliases in table.items()
+    for rank, alias in enumerate(aliases)
+}
+
+
+def _gather(attributes: Mapping[str, Any]) -> documents.Reported:
+    """Pick what is known by its meaning, from its most trusted name. An empty text is absent.
+
+    One pass over the attributes: a span has some twenty, while there are a hundred names to ask for.
+    """
+    found: documents.Reported = {}
+    ranks: dict[str, int] = {}
+    for key, value in attributes.items():
+        place = _PLACES.get(key)
+        if place is None or value is None or value == "":
+            continue
+        name, rank = place
+        if rank <= ranks.get(name, rank):
+            ranks[name], found[name] = rank, value
+    return found
 
 
 def classify(attributes: Mapping[str, Any]) -> str:
@@ -266,40 +306,26 @@ _CLASSES: tuple[tuple[str, dict[str, str]], ...] = (
 )
 
 
-def _usage(attributes: Mapping[str, Any], scope: str, scope_version: str, marks: list[str]) -> Usage | None:
-    raw = documents.parse(attributes.get(names.USAGE_RAW)) if names.USAGE_RAW in attributes else {}
+def _usage(
+    attributes: Mapping[str, Any], found: documents.Reported, operation: str, marks: list[str]
+) -> Usage | None:
+    raw = documents.parse(attributes[names.USAGE_RAW]) if names.USAGE_RAW in attributes else {}
     reported = documents.provider_usage(raw) if raw else {}
     exclusive = documents.input_excludes_cache(raw)
     if not reported:
-        reported = _plain_usage(attributes)
-        exclusive = _input_excludes_cache(attributes)
+        reported = documents.details(attributes) | found if documents.has_details(attributes) else found
+        exclusive = _input_excludes_cache(attributes, found)
     counts = _whole_counts(reported, marks)
-    usage = to_usage(counts, exclusive=exclusive, marks=marks, operation=_operation(attributes))
-    if usage is not None:
-        _mark_quirks(attributes, scope, scope_version, counts, marks)
-    return usage
+    return to_usage(counts, exclusive=exclusive, marks=marks, operation=operation) if counts else None
 
 
-def _plain_usage(attributes: Mapping[str, Any]) -> documents.Reported:
-    reported: documents.Reported = {}
-    for name, aliases in names.USAGE_NAMES.items():
-        for alias in aliases:
-            if (value := attributes.get(alias)) is not None:
-                reported[name] = value
-                break
-    if names.LANGFUSE_USAGE_DETAILS in attributes:
-        reported = {**documents.langfuse_details(attributes), **reported}
-    if names.INPUT_TOKEN_DETAILS in attributes or names.OUTPUT_TOKEN_DETAILS in attributes:
-        reported = {**documents.langsmith_details(attributes), **reported}
-    if names.PROVIDER_METADATA in attributes:
-        reported = {**documents.vercel_metadata(attributes), **reported}
-    return reported
+_BEDROCK = frozenset({"aws.bedrock", "bedrock", "aws_bedrock", "aws-bedrock", "amazon-bedrock"})
 
 
-def _input_excludes_cache(attributes: Mapping[str, Any]) -> bool:
+def _input_excludes_cache(attributes: Mapping[str, Any], found: documents.Reported) -> bool:
     """Amazon Bedrock counts input without cached tokens, and so did the AI SDK 5 for Anthropic."""
-    provider = _text(attributes, names.PROVIDER).lower()
-    if provider in ("aws.bedrock", "bedrock", "aws_bedrock", "aws-bedrock", "amazon-bedrock"):
+    provider = _text(found, "provider").lower()
+    if provider in _BEDROCK:
         return True
     return (
         provider.startswith("anthropic")
@@ -311,6 +337,8 @@ def _input_excludes_cache(attributes: Mapping[str, Any]) -> bool:
 def _whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, value in reported.items():
+        if name not in names.USAGE_NAMES:
+            continue
         count = _count(value)
         if count is None:
             marks.append(MARK_IMPOSSIBLE_USAGE)
@@ -440,14 +468,14 @@ def _mark_quirks(
     attributes: Mapping[str, Any],
     scope: str,
     scope_version: str,
-    counts: Mapping[str, int],
+    found: Mapping[str, object],
     marks: list[str],
 ) -> None:
     for quirk in quirks_of(scope, scope_version):
         if quirk.streams_only and not _is_stream(attributes):
             continue
         if quirk.mark == "cache_not_reported" and (
-            "cache_read_tokens" in counts or "cache_write_tokens" in counts
+            "cache_read_tokens" in found or "cache_write_tokens" in found
         ):
             continue
         marks.append(quirk.mark)
@@ -460,10 +488,13 @@ def _is_stream(attributes: Mapping[str, Any]) -> bool:
     return '"stream": true' in str(attributes.get(names.INVOCATION_PARAMETERS, ""))
 
 
-def _reported_cost(
-    attributes: Mapping[str, Any], scope: str, usage: Usage | None, marks: list[str]
-) -> tuple[Decimal | None, str]:
-    """A cost of zero beside usage is an emitter that did not know the price, unless the provider said it."""
+_COST_NAMES = frozenset(names.REPORTED_COST)
+
+
+def _reported_cost(attributes: Mapping[str, Any], scope: str, marks: list[str]) -> tuple[Decimal | None, str]:
+    """A cost of zero is an emitter that did not know the price, unless the provider said it."""
+    if _COST_NAMES.isdisjoint(attributes):
+        return None, ""
     for name in names.REPORTED_COST:
         if (value := attributes.get(name)) is None:
             continue
@@ -498,11 +529,10 @@ def _operation(attributes: Mapping[str, Any]) -> str:
     return ""
 
 
-def _service_tier(attributes: Mapping[str, Any]) -> str:
-    tier = _text(attributes, names.SERVICE_TIER)
+def _service_tier(attributes: Mapping[str, Any], found: documents.Reported) -> str:
+    tier = _text(found, "service_tier")
     if not tier and names.USAGE_RAW in attributes:
-        found = documents.parse(attributes[names.USAGE_RAW]).get("service_tier")
-        tier = found if isinstance(found, str) else ""
+        tier = _text(documents.parse(attributes[names.USAGE_RAW]), "service_tier")
     if not tier and names.PROVIDER_METADATA in attributes:
         tier = documents.vercel_service_tier(attributes)
     return tier
@@ -511,11 +541,11 @@ def _service_tier(attributes: Mapping[str, Any]) -> str:
 _RESPONSE_ID_IN_BODY = re.compile(r'"id":\s*"((?:chatcmpl|resp|msg|gen|cmpl)[-_][\w.-]{1,120})"')
 
 
-def _response_id(attributes: Mapping[str, Any], scope: str) -> str:
+def _response_id(attributes: Mapping[str, Any], found: documents.Reported, scope: str) -> str:
     """LiteLLM makes up ids for providers other than OpenAI; OpenInference has none but keeps the body."""
-    found = _text(attributes, names.RESPONSE_ID)
-    if found and not scope.startswith("litellm"):
-        return found
+    response_id = _text(found, "response_id")
+    if response_id and not scope.startswith("litellm"):
+        return response_id
     body = attributes.get(names.OUTPUT_VALUE)
     if isinstance(body, str) and scope.startswith("openinference."):
         match = _RESPONSE_ID_IN_BODY.search(body[:400])
@@ -523,12 +553,9 @@ def _response_id(attributes: Mapping[str, Any], scope: str) -> str:
     return ""
 
 
-def _text(attributes: Mapping[str, Any], aliases: Iterable[str]) -> str:
-    for alias in aliases:
-        value = attributes.get(alias)
-        if value and isinstance(value, str):
-            return value[: names.MAX_TEXT]
-    return ""
+def _text(found: Mapping[str, object], name: str) -> str:
+    value = found.get(name)
+    return value[: names.MAX_TEXT] if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int | None:

@@ -105,8 +105,8 @@ def _accounted(name: str) -> Iterator[tuple[dict[str, object], list[Entry]]]:
 def test_trail_counts_model_calls_only() -> None:
     """Agents' totals are left out: tokens and dollars equal the sum over the labelled model calls.
 
-    One recording holds a call's span twice, and its label adds both: 7,386 and 646 tokens of Claude 3.7 Sonnet
-    at 3 and 15 USD per million are 0.022158 + 0.00969 = 0.031848 USD too many.
+    One recording holds a call's span twice, and its label adds both: 7,386 and 646 tokens of Claude 3.7
+    Sonnet at 3 and 15 USD per million are 0.022158 + 0.00969 = 0.031848 USD too many.
     """
     labels = {label["trace_id"]: label for label in map(json.loads, lines("trail/labels.jsonl"))}
     total = Decimal(0)
