@@ -2,25 +2,30 @@
 
 Everything is decided on one string, `provider/model` in lower case, by rules in a fixed order:
 
-1. a provider named in the string (`azure/...`, `litellm_proxy/openrouter/anthropic/...`), hosts before makers;
+1. a provider named in the string (`azure/...`, `litellm_proxy/openrouter/anthropic/...`), hosts before
+   makers;
 2. nothing more for a host, because another's list is not its price, unless it passes prices through;
 3. the model alone: Bedrock ids, then the lists of the makers.
 
-`pattern_rows` gives the same rules as regular expressions, so that a database resolves names as `resolve` does.
+`pattern_rows` gives the same rules as regular expressions, so that a database resolves names as `resolve`
+does.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from otel_cost.providers import HOSTS, PASS_THROUGH, PROVIDERS, VENDORS, canonical_provider, provider_regexp
+from otel_cost.providers import HOSTS, PASS_THROUGH, VENDORS, canonical_provider, provider_regexp
 
 REGION = r"(?:global|regional|us|eu|apac|us-gov|au|ca|jp|in|sa|me|il|uk|kr|sg)\."
-MAKER = r"(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai|nvidia|openai|qwen|writer|zai)\."
+MAKER = (
+    r"(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai|nvidia|openai|qwen|writer"
+    r"|zai)\."
+)
 """Regions and makers in Bedrock model ids
 (https://docs.aws.amazon.com/bedrock/latest/userguide/inference-profiles-support.html)."""
 
@@ -50,8 +55,8 @@ _LITERAL = re.compile(r"\^?\(?([a-z0-9/-]+)")
 class PatternRow(NamedTuple):
     """A regular expression over `provider/model` in lower case, and the price entry that it leads to.
 
-    Only syntax that RE2 and Vectorscan know. The first row that matches decides. A row without a model ends the
-    search: no price is known.
+    Only syntax that RE2 and Vectorscan know. The first row that matches decides. A row without a model ends
+    the search: no price is known.
     """
 
     id: int
@@ -70,6 +75,7 @@ class Entry:
         variants: (service tier, when, rates) that replace single rates.
         source: Where the rates are published.
         source_date: When they were read there, `YYYY-MM-DD`, where it is known.
+        caveat: Why the rates are another model's, or an empty text.
     """
 
     provider: str
@@ -78,6 +84,25 @@ class Entry:
     variants: Sequence[Any] = ()
     source: str = ""
     source_date: str = ""
+    caveat: str = ""
+
+
+class Derived(NamedTuple):
+    """Names that are made of another model's, which lends its rates as an estimate."""
+
+    provider: str
+    before: str
+    after: str
+    model: str
+    caveat: str
+
+
+DERIVED = (
+    Derived("openai", "ft:", ":.*", "ft:{}", "the rates of this fine-tuned model are not known: its base's"),
+    Derived(
+        "openrouter", "", ":(?:nitro|floor|exacto|online)", "{}:routed", "the route chosen sets the price"
+    ),
+)
 
 
 @dataclass(slots=True)
@@ -111,6 +136,11 @@ class Listing:
             index = min(
                 (self._exact[s] for name in names for s in stems(name) if s in self._exact), default=None
             )
+        return None if index is None else self.entries[index]
+
+    def find_exactly(self, names: Sequence[str]) -> Entry | None:
+        """Return the first model that has one of the names, not one that a rule only describes."""
+        index = min((self._exact[n] for n in map(undated, names) if n in self._exact), default=None)
         return None if index is None else self.entries[index]
 
     def _strictly(self, names: Sequence[str]) -> int | None:
@@ -151,8 +181,9 @@ def _compiled(kind: str, value: Any) -> re.Pattern[str]:
 def clause_regexp(clause: Sequence[Any]) -> str:
     """Return a match rule as a regular expression that is narrowed to names of the same model.
 
-    Rules of the catalogue that match a beginning or a part (`gemini-3.6-flash...`) would also match a sibling made
-    later (`gemini-3.6-flash-lite`), at the wrong price. Here only dates, versions and release stages may follow.
+    Rules of the catalogue that match a beginning or a part (`gemini-3.6-flash...`) would also match a sibling
+    made later (`gemini-3.6-flash-lite`), at the wrong price. Here only dates, versions and release stages may
+    follow.
     """
     kind, value = clause
     if kind == "regex":
@@ -189,27 +220,33 @@ def _quoted(text: str) -> str:
 class Catalogue:
     """Every listing, and the way from a provider and a model name to an entry."""
 
-    def __init__(self, providers: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, providers: Mapping[str, Mapping[str, Any]], overlays: Sequence[tuple[str, Listing]] = ()
+    ) -> None:
+        """Take the providers of the snapshot, and listings to look at first: (provider or any, listing)."""
         self._providers = providers
-        self._listings: dict[str, Listing] = {}
-        self._fallbacks = {name: tuple(made.get("fallback", ())) for name, made in providers.items()}
+        self._overlays = overlays
+        self._listings: dict[tuple[str, str], Listing] = {}
 
     def entries(self) -> Iterator[Entry]:
-        """Yield every entry."""
+        """Yield every entry, also those that one provider lists for another, and those derived."""
+        for _, listing in self._overlays:
+            yield from listing.entries
         for name in self._providers:
-            yield from self._listing(name).entries
-
-    def _listing(self, name: str) -> Listing:
-        """Return a provider's listing, made when it is first asked for: most processes use few providers."""
-        listing = self._listings.get(name)
-        if listing is None:
-            listing = self._listings[name] = _listing(name, self._providers[name])
-        return listing
+            for listing in self._listings_of(name):
+                yield from listing.entries
+        for derived in DERIVED:
+            for entry in self._listing(derived.provider, derived.provider).entries:
+                yield _derive(derived, entry)
 
     def resolve(self, model: str, provider: str | None) -> Entry | None:
         """Return the entry that a provider and a model name mean, as a span gives them, or None."""
         segments = f"{provider or ''}/{model}".lower().strip().split("/")
         named = _named_providers(segments)
+        for name, listing in self._overlays:
+            position = _position(name, named, segments) if name else 0
+            if position is not None and (entry := listing.find(_suffixes(segments, position))):
+                return entry
         for name in HOSTS if any(name in HOSTS for name in named) else ():
             if name in named and (entry := self._find(name, _suffixes(segments, named[name]))):
                 return entry
@@ -218,13 +255,29 @@ class Catalogue:
         for name in VENDORS:
             if name in named and (entry := self._find(name, _suffixes(segments, named[name]))):
                 return entry
-        return self._find_by_model(_suffixes(segments, 0))
+        names = _suffixes(segments, 0)
+        return self._find_by_model(names) or self._find_derived(names, named)
+
+    def _listing(self, owner: str, biller: str) -> Listing:
+        """Return the models of `owner` as billed by another, made when first asked for: few are ever used."""
+        listing = self._listings.get((owner, biller))
+        if listing is None:
+            listing = self._listings[owner, biller] = listing_of(
+                biller, self._providers[owner]["models"], self._providers[owner]["source"]
+            )
+        return listing
+
+    def _listings_of(self, provider: str) -> Iterator[Listing]:
+        if provider in self._providers:
+            yield self._listing(provider, provider)
+            for owner in self._providers[provider].get("fallback", ()):
+                yield self._listing(owner, provider)
 
     def _find(self, provider: str, names: list[str]) -> Entry | None:
         if provider == "aws":
             names = [variant for name in names for variant in _bedrock_names(name)]
-        for name in (provider, *self._fallbacks.get(provider, ())):
-            if name in self._providers and (entry := self._listing(name).find(names)):
+        for listing in self._listings_of(provider):
+            if entry := listing.find(names):
                 return entry
         return None
 
@@ -233,8 +286,18 @@ class Catalogue:
         if evident and (entry := self._find("aws", evident)):
             return entry
         for vendor in VENDORS:
-            if entry := self._listing(vendor).find(names):
+            if entry := self._listing(vendor, vendor).find(names):
                 return entry
+        return None
+
+    def _find_derived(self, names: list[str], named: Mapping[str, int]) -> Entry | None:
+        for derived in DERIVED:
+            if derived.provider in HOSTS and derived.provider not in named:
+                continue
+            pattern = _compiled("regex", f"{derived.before}(.*?){derived.after}")
+            bases = [found.group(1) for name in names if (found := pattern.match(name))]
+            if bases and (entry := self._listing(derived.provider, derived.provider).find_exactly(bases)):
+                return _derive(derived, entry)
         return None
 
     def pattern_rows(self) -> Iterator[PatternRow]:
@@ -243,6 +306,9 @@ class Catalogue:
             yield PatternRow(number, f"^{regexp}$", *((entry.provider, entry.model) if entry else ("", "")))
 
     def _patterns(self) -> Iterator[tuple[str, Entry | None]]:
+        for name, listing in self._overlays:
+            head = rf"(?:.*/)?{_names_regexp(name)}/(?:.*/)?" if name else "[^/]*/(?:.*/)?"
+            yield from _patterns_of(listing, head, plain_regexps)
         for name in HOSTS:
             yield from self._named_patterns(name)
         for name in HOSTS:
@@ -250,28 +316,54 @@ class Catalogue:
                 yield rf"(?:[^/]*/)?{_names_regexp(name)}/.*", None
         for name in VENDORS:
             yield from self._named_patterns(name)
-        yield from _patterns_of(self._listing("aws"), "(?:.*/)?", evident_regexps)
+        yield from _patterns_of(self._listing("aws", "aws"), "[^/]*/(?:.*/)?", evident_regexps)
         for name in VENDORS:
-            yield from _patterns_of(self._listing(name), "(?:.*/)?", plain_regexps)
+            yield from _patterns_of(self._listing(name, name), "[^/]*/(?:.*/)?", plain_regexps)
+        for derived in DERIVED:
+            yield from self._derived_patterns(derived)
 
     def _named_patterns(self, provider: str) -> Iterator[tuple[str, Entry | None]]:
         head = rf"(?:.*/)?{_names_regexp(provider)}/(?:.*/)?"
         if provider == "aws":
             head += rf"(?:{REGION})?(?:{MAKER})?"
-        for name in (provider, *self._fallbacks.get(provider, ())):
-            if name in self._providers:
-                yield from _patterns_of(self._listing(name), head, plain_regexps)
+        for listing in self._listings_of(provider):
+            yield from _patterns_of(listing, head, plain_regexps)
+
+    def _derived_patterns(self, derived: Derived) -> Iterator[tuple[str, Entry | None]]:
+        listing = self._listing(derived.provider, derived.provider)
+        head = rf"(?:.*/)?{_names_regexp(derived.provider)}/" if derived.provider in HOSTS else "[^/]*/"
+        for index, entry in enumerate(listing.entries):
+            _, names = plain_regexps(listing, index)
+            yield (
+                f"{head}(?:.*/)?{derived.before}(?:{'|'.join(names)}){derived.after}",
+                _derive(derived, entry),
+            )
 
 
-def _listing(name: str, provider: Mapping[str, Any]) -> Listing:
+def listing_of(provider: str, models: Mapping[str, Mapping[str, Any]], source: str = "") -> Listing:
+    """Return a listing of models in the notation of the snapshot."""
     listing = Listing()
-    for model, made in provider["models"].items():
-        source = made.get("source", provider["source"])
-        variants = made.get("variants", ())
-        listing.add(
-            Entry(name, model, made["prices"], variants, source, made.get("source_date", "")), made["match"]
+    for model, made in models.items():
+        entry = Entry(
+            provider=provider,
+            model=model,
+            prices=made["prices"],
+            variants=made.get("variants", ()),
+            source=made.get("source", source),
+            source_date=made.get("source_date", ""),
         )
+        listing.add(entry, made["match"])
     return listing
+
+
+def _derive(derived: Derived, entry: Entry) -> Entry:
+    return replace(entry, model=derived.model.format(entry.model), caveat=derived.caveat)
+
+
+def _position(provider: str, named: Mapping[str, int], segments: Sequence[str]) -> int | None:
+    if provider in named:
+        return named[provider]
+    return segments.index(provider) if provider in segments[:-1] else None
 
 
 def _ends_search(provider: str) -> bool:

@@ -1,4 +1,4 @@
-"""Rates as rows for a database, where a dictionary looks them up by provider, model, service tier and time."""
+"""Rates as rows for a database, which looks them up by provider, model, service tier and time."""
 
 from __future__ import annotations
 
@@ -23,16 +23,26 @@ THRESHOLDS = ("above", "above_2")
 def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> Iterator[dict[str, Any]]:
     """Yield one row per period: half-open `valid_from` to `valid_to`, UTC.
 
-    Columns: `provider`, `model`, `service_tier` (empty: standard; `peak`: inside the daily windows of the standard
-    row), `valid_from`, `valid_to`, `peak_windows` (second of the UTC day it begins, second it ends), every bucket of
-    `otel_cost.usage.BUCKETS` and `requests` as Decimal USD per unit with 18 decimals or None; `above_input_tokens`
-    (0: no threshold) and `<bucket>_above` for requests with more input than that, `above_2_input_tokens` and
-    `<bucket>_above_2` for a second threshold; `estimated` (why the rates are not the model's own), `source`,
-    `source_date`, `version`.
+    Columns:
+        provider, model: The price entry that `pattern_rows` leads to.
+        service_tier: Empty for the standard one; `peak` inside the daily windows of the standard row.
+        valid_from, valid_to: When the rates hold.
+        peak_windows: (second of the UTC day that a window begins, second that it ends).
+        <bucket>: Decimal USD per unit with 18 decimals, or None; the buckets of `otel_cost.usage.BUCKETS`,
+            and `requests`, the fee of a request.
+        above_input_tokens, <bucket>_above: The rates of requests with more input, cached included; 0 is none.
+        above_2_input_tokens, <bucket>_above_2: The same for a second threshold.
+        discount_ratio: What the customer pays less, from 0 to 1.
+        estimated: Why the rates are not the model's own, or an empty text.
+        source, source_date, version: Where the rates are from.
     """
     ends = [_moment(period.start_ns) for period in schedule.periods[1:]] + [FOREVER]
     for period, valid_to in zip(schedule.periods, ends, strict=True):
-        head = {"provider": entry.provider, "model": entry.model, "service_tier": service_tier}
+        head: dict[str, Any] = {
+            "provider": entry.provider,
+            "model": entry.model,
+            "service_tier": service_tier,
+        }
         head |= {"valid_from": _moment(period.start_ns), "valid_to": valid_to}
         windows = tuple((begin, end) for begin, end, _ in period.windows)
         if period.card.factors[-1][1]:

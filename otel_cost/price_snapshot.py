@@ -6,12 +6,14 @@ this snapshot instead. `otel-cost prices update` writes it again after `genai-pr
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from otel_cost.price_files import read
 
 SNAPSHOT = Path(__file__).parent / "data" / "catalogue.json"
 GENAI_RATE_KEYS = {
@@ -40,19 +42,34 @@ GENAI_RATE_KEYS = {
     "input_document_kpages": "pages_usd_per_kpage",
     "requests_kcount": "requests_usd_per_kcount",
 }
-"""Price keys of genai-prices and ours. Keys that price no bucket of ours are left out: nothing counts their units."""
+"""Price keys of genai-prices and ours. Keys that price no bucket of ours are left out."""
+
+FREE = "input_usd_per_mtok=0 output_usd_per_mtok=0"
+"""What genai-prices leaves out for models that a host gives away: a price, which is not a gap."""
 
 OVERRIDES = Path(__file__).parent / "data" / "overrides.yaml"
 
 
-def build() -> dict[str, Any]:
-    """Return the snapshot of the installed `genai-prices`: providers, match rules and dated rates."""
+def build(overrides: Path = OVERRIDES) -> dict[str, Any]:
+    """Return the snapshot: the installed `genai-prices` with our own dated rates laid over it."""
     from genai_prices.data import providers
 
-    return {
-        "genai_prices": version("genai-prices"),
-        "providers": {provider.id: _provider(provider) for provider in providers},
-    }
+    made = {provider.id: _provider(provider) for provider in providers}
+    ours = read(overrides, sources_required=True)
+    for provider, model, entry in ours.models:
+        _lay_over(made[provider]["models"], model, entry)
+    for provider, tier, multiplier, _, _ in ours.service_tiers:
+        made[provider].setdefault("service_tiers", {})[tier] = multiplier
+    digest = hashlib.sha256(overrides.read_bytes()).hexdigest()[:8]
+    return {"version": f"genai-prices {version('genai-prices')}, otel-cost {digest}", "providers": made}
+
+
+def _lay_over(models: dict[str, Any], model: str, entry: dict[str, Any]) -> None:
+    """Put our entry last, or in place of the catalogue's of that name, whose match rules it keeps."""
+    known = models.setdefault(model, entry)
+    if known is not entry:
+        known["match"] += [rule for rule in entry["match"] if rule not in known["match"]]
+        known |= {key: value for key, value in entry.items() if key != "match"}
 
 
 def render(snapshot: Mapping[str, Any]) -> str:
@@ -60,8 +77,13 @@ def render(snapshot: Mapping[str, Any]) -> str:
     return "".join(_lines(snapshot))
 
 
+def write(path: Path = SNAPSHOT) -> None:
+    """Write the snapshot of the installed `genai-prices` where the package reads it."""
+    path.write_text(render(build()), encoding="utf-8")
+
+
 def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
-    yield '{"genai_prices": ' + json.dumps(snapshot["genai_prices"]) + ',\n"providers": {\n'
+    yield '{"version": ' + json.dumps(snapshot["version"]) + ',\n"providers": {\n'
     last = len(snapshot["providers"]) - 1
     for number, (name, provider) in enumerate(snapshot["providers"].items()):
         models = ",\n".join(
@@ -94,6 +116,8 @@ def _model(model: Any) -> dict[str, Any]:
     match = [model.id.lower(), *_clauses(model.match)]
     made: dict[str, Any] = {"match": [rule for n, rule in enumerate(match) if rule not in match[:n]]}
     made["prices"] = _prices(model.prices)
+    if model.id.endswith(":free") and not made["prices"][0][1]:
+        made["prices"] = [[None, FREE]]
     variants = list(_variants(model.price_variants or ()))
     if variants:
         made["variants"] = variants
@@ -101,13 +125,13 @@ def _model(model: Any) -> dict[str, Any]:
 
 
 def _clauses(clause: Any) -> Iterator[Any]:
-    """Yield a match rule as text (equal) or as [kind, text]; several rules mean that any of them is enough."""
+    """Yield match rules as text (equal) or as [kind, text]; any of them is enough."""
     kind = type(clause).__name__
     if kind == "ClauseOr":
         for part in clause.or_:
             yield from _clauses(part)
     elif kind == "ClauseAnd":
-        # The other part says "and is not text-to-speech", which narrowing in `catalogue.clause_regexp` covers.
+        # The other part says "not text-to-speech", which narrowing in `catalogue.clause_regexp` covers.
         yield from (rule for part in clause.and_ for rule in _clauses(part) if rule[0] != "regex")
     elif kind == "ClauseEquals":
         yield clause.equals.lower()

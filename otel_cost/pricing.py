@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from operator import mul
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from otel_cost.catalogue import Catalogue, Entry, PatternRow
 from otel_cost.errors import UnknownModelError
-from otel_cost.rates import PRICED_UNITS, STANDARD_TIERS, Card, Schedule, make_schedule
+from otel_cost.money import to_picousd
+from otel_cost.rates import STANDARD_TIERS, Card, Schedule, Terms, make_schedule
 from otel_cost.usage import Usage
+
+if TYPE_CHECKING:
+    from otel_cost.price_files import Discount, ToolPrice
 
 SNAPSHOT = Path(__file__).parent / "data" / "catalogue.json"
 
@@ -25,7 +29,10 @@ CACHED_SCHEDULES = 4096
 LONGEST_NAME = 512
 """Characters of a model or provider name that are looked at; longer ones are no names."""
 
+SUMMED = "the sum of several calls: base rates, though some may have been large enough for higher ones"
+
 _ATTO_PER_PICO = 10**6
+_HALF = _ATTO_PER_PICO // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +45,24 @@ class Charge:
         cost_picousd: Whole pico-USD, rounded half up once, after the customer's discount; None when unpriced.
         list_cost_picousd: The same before the discount.
         reason: Why the charge is estimated or unpriced, in a few words.
-        missing: Buckets that were used and have no rate: the amount leaves them out.
+        usage: What was priced.
+        card: The rates it was priced with.
     """
 
     status: PriceStatus
     cost_picousd: int | None
     list_cost_picousd: int | None = None
     reason: str = ""
-    missing: tuple[str, ...] = ()
     usage: Usage | None = None
-    card: Card | None = None
-    version: str = ""
+    card: Card | ToolCard | None = None
+
+    @classmethod
+    def provided(cls, billed_usd: Decimal, listed: Charge | None = None) -> Charge:
+        """Return the charge of a call whose provider said what it billed, beside the list price if known."""
+        cost = to_picousd(billed_usd)
+        if listed is None:
+            return cls("provided", cost)
+        return cls("provided", cost, listed.list_cost_picousd, "", listed.usage, listed.card)
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -59,6 +73,13 @@ class Charge:
     def list_cost_usd(self) -> Decimal | None:
         """The cost at list price in USD, exact."""
         return _usd(self.list_cost_picousd)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Buckets that were used and have no rate: the amount leaves them out."""
+        if not isinstance(self.card, Card) or self.usage is None:
+            return ()
+        return tuple(bucket for bucket in self.card.unpriced_buckets if getattr(self.usage, bucket))
 
     @property
     def provider(self) -> str:
@@ -81,38 +102,83 @@ class Charge:
         return self.card.entry.source_date if self.card else ""
 
     @property
+    def version(self) -> str:
+        """The price book that the rates are from."""
+        return self.card.version if self.card else ""
+
+    @property
     def lines(self) -> tuple[tuple[str, int, int], ...]:
-        """(bucket, units, atto-USD per unit) of every priced bucket that was used."""
-        if self.card is None or self.usage is None:
+        """(bucket, units, atto-USD per unit) of every priced bucket that was used, at list price."""
+        if not isinstance(self.card, Card) or self.usage is None:
             return ()
-        rates = self.card.rates(self.usage.total_input_tokens)
-        used = (
-            (unit, getattr(self.usage, unit, 1), rate) for unit, rate in rates.items() if rate is not None
-        )
-        return tuple(line for line in used if line[1] and line[2] is not None)
+        rates = self.card.rates(0 if self.reason == SUMMED else self.usage.total_input_tokens)
+        used = ((unit, getattr(self.usage, unit, 1), rate) for unit, rate in rates.items())
+        return tuple((unit, units, rate) for unit, units, rate in used if units and rate is not None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ToolCard:
+    """What a tool of the user's own price file costs."""
+
+    entry: Entry
+    version: str
+    estimated: str = ""
 
 
 def _usd(picousd: int | None) -> Decimal | None:
     return None if picousd is None else Decimal(picousd).scaleb(-12)
 
 
+_new = object.__new__
+_set_status, _set_cost, _set_list_cost, _set_reason, _set_usage, _set_card = (
+    getattr(Charge, field.name).__set__ for field in fields(Charge)
+)
+
+
 class PriceBook:
     """Dated rates of every known model; safe to share between threads."""
 
-    def __init__(self, catalogue: Catalogue, version: str, multipliers: dict[str, dict[str, str]]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        version: str,
+        *,
+        multipliers: Mapping[tuple[str, str], str] | None = None,
+        discounts: Sequence[Discount] = (),
+        tools: Mapping[str, ToolPrice] | None = None,
+    ) -> None:
         self.version = version
         self._catalogue = catalogue
-        self._multipliers = multipliers
+        self._multipliers = multipliers or {}
+        self._discounts = discounts
+        self._tools = tools or {}
         self._schedules: dict[tuple[str | None, str, str | None], Schedule | None] = {}
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path] = ()) -> PriceBook:
-        """Return the book that ships with the package, with price files laid over it; later files win."""
-        made = json.loads(SNAPSHOT.read_bytes())
+    def load(cls, paths: Sequence[str | Path] = (), *, snapshot: Path = SNAPSHOT) -> PriceBook:
+        """Return the book that ships with the package, with price files laid over it; later files win.
+
+        Raises:
+            ConfigError: Naming every problem of every file, each with its line.
+        """
+        made = json.loads(snapshot.read_bytes())
         multipliers = {
-            name: one["service_tiers"] for name, one in made["providers"].items() if "service_tiers" in one
+            (name, tier): multiplier
+            for name, provider in made["providers"].items()
+            for tier, multiplier in provider.get("service_tiers", {}).items()
         }
-        return cls(Catalogue(made["providers"]), f"genai-prices {made['genai_prices']}", multipliers)
+        if not paths:
+            return cls(Catalogue(made["providers"]), made["version"], multipliers=multipliers)
+        from otel_cost.overlays import Overlays
+
+        overlays = Overlays.read(paths, made["providers"])
+        return cls(
+            Catalogue(made["providers"], overlays.listings),
+            f"{made['version']}, {overlays.version}",
+            multipliers={**multipliers, **overlays.multipliers},
+            discounts=overlays.discounts,
+            tools=overlays.tools,
+        )
 
     def price(
         self,
@@ -122,6 +188,7 @@ class PriceBook:
         provider: str | None = None,
         at: datetime | int,
         service_tier: str | None = None,
+        summed: bool = False,
     ) -> Charge:
         """Estimate what a call cost at list price.
 
@@ -131,6 +198,8 @@ class PriceBook:
             provider: The provider as the span names it; None or a framework's name looks at the model alone.
             at: When the call started: a datetime (naive means UTC) or Unix time in nanoseconds.
             service_tier: As the provider reports it: `batch`, `flex`, `priority`, `default`.
+            summed: The usage is the sum of several calls, so it does not tell which of them were large enough
+                for a higher rate: base rates, and an estimate where the sum is above a threshold.
 
         Raises:
             UnknownModelError: No entry matches; the call is unpriced, which is not the same as free.
@@ -142,46 +211,72 @@ class PriceBook:
         if schedule is None:
             raise UnknownModelError(model, provider)
         card = schedule.only or schedule.at(at)
-        return self._charge(card, usage)
-
-    def _charge(self, card: Card, usage: Usage) -> Charge:
-        factors = card.factors[-1]
-        if len(card.factors) > 1:
-            total = usage.total_input_tokens
-            factors = next(factors for factors in card.factors if total > factors[0] or not factors[0])
-        _, rates, fee = factors
-        amounts = card.priced(usage)
-        picousd = (sum(map(mul, amounts, rates)) + fee + _ATTO_PER_PICO // 2) // _ATTO_PER_PICO
-        if card.unpriced is not None and any(card.unpriced(usage)):
-            return self._partial(card, usage, picousd if any(amounts) else None)
-        if not rates:
-            return Charge("unpriced", None, None, "no rates are published", (), usage, card, self.version)
-        status: PriceStatus = "estimated" if card.estimated else "priced"
-        return Charge(status, picousd, picousd, card.estimated, (), usage, card, self.version)
-
-    def _partial(self, card: Card, usage: Usage, picousd: int | None) -> Charge:
-        missing = tuple(bucket for bucket in card.unpriced_buckets if getattr(usage, bucket))
-        reason = f"no rate for {', '.join(missing)}"
-        status: PriceStatus = "unpriced" if picousd is None else "estimated"
-        return Charge(status, picousd, picousd, reason, missing, usage, card, self.version)
+        plain = card.plain
+        if summed or not plain or is_unusual(usage):
+            return _price_any(card, usage, summed)
+        fresh = usage.input_tokens
+        read = usage.cache_read_tokens
+        write = usage.cache_write_tokens
+        write_1h = usage.cache_write_1h_tokens
+        total = fresh + read + write + write_1h
+        for threshold, rates, fee in plain:  # noqa: B007
+            if total > threshold:
+                break
+        a, b, c, d, e, f = rates
+        atto = fresh * a + read * b + write * c + write_1h * d + usage.output_tokens * e
+        picousd = (atto + usage.reasoning_tokens * f + fee + _HALF) // _ATTO_PER_PICO
+        # As `Charge(...)` in half the time: a frozen dataclass looks up every field by name.
+        made = _new(Charge)
+        _set_status(made, "priced")
+        _set_cost(made, picousd)
+        _set_list_cost(made, picousd)
+        _set_reason(made, "")
+        _set_usage(made, usage)
+        _set_card(made, card)
+        return made
 
     def _compile(self, provider: str | None, model: str, service_tier: str | None) -> Schedule | None:
         entry = self.resolve(model, provider)
         schedule = self._schedule(entry, normal_tier(service_tier)) if entry else None
         if len(self._schedules) >= CACHED_SCHEDULES:
             self._schedules.clear()
-        if len(model) <= LONGEST_NAME and len(service_tier or "") <= LONGEST_NAME:
+        if len(model) + len(provider or "") + len(service_tier or "") <= LONGEST_NAME:
             self._schedules[provider, model, service_tier] = schedule
         return schedule
 
     def _schedule(self, entry: Entry, tier: str) -> Schedule:
-        return make_schedule(entry, tier, self._multipliers.get(entry.provider, {}).get(tier))
+        terms = Terms(self.discount_ratio(entry), self.version, entry.caveat)
+        return make_schedule(entry, tier, self._multipliers.get((entry.provider, tier)), terms)
+
+    def discount_ratio(self, entry: Entry) -> Decimal:
+        """Return what the customer pays less than the list price of a model, from 0 to 1."""
+        for discount in self._discounts:
+            if discount.provider == entry.provider and discount.model in ("", entry.model):
+                return discount.ratio
+        return Decimal(0)
 
     def resolve(self, model: str, provider: str | None = None) -> Entry | None:
         """Return the price entry that a model and provider mean, as a span names them, or None."""
-        if len(model) > LONGEST_NAME or len(provider or "") > LONGEST_NAME:
+        if len(model) + len(provider or "") > LONGEST_NAME:
             return None
         return self._catalogue.resolve(model, provider)
+
+    def tool_charge(self, name: str, attributes: Mapping[str, Any]) -> Charge | None:
+        """Return what a tool call cost by the user's price files, or None for a tool without a price."""
+        tool = self._tools.get(name.lower())
+        if tool is None:
+            return None
+        entry = Entry("", tool.name, (), (), tool.source, tool.source_date)
+        card = ToolCard(entry, self.version)
+        amount = tool.usd_per_call or Decimal(0)
+        if tool.usd_per_unit is not None:
+            units = _units(attributes.get(tool.unit_attribute))
+            if units is None:
+                reason = f"span attribute {tool.unit_attribute} is not a number of units"
+                return Charge("unpriced", None, None, reason, None, card)
+            amount += units * tool.usd_per_unit
+        cost = to_picousd(amount)
+        return Charge("priced", cost, cost, "", None, card)
 
     def entries(self) -> Iterator[Entry]:
         """Yield every price entry."""
@@ -196,10 +291,75 @@ class PriceBook:
         from otel_cost.price_rows import rows
 
         for entry in self.entries():
-            for tier in sorted(
-                {"", *(variant[0] for variant in entry.variants), *self._multipliers.get(entry.provider, ())}
-            ):
+            named = {tier for tier, *_ in entry.variants}
+            named |= {tier for provider, tier in self._multipliers if provider == entry.provider}
+            for tier in ("", *sorted(named)):
                 yield from rows(entry, tier, self._schedule(entry, tier), self.version)
+
+
+def _units(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    try:
+        units = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return units if units.is_finite() and units >= 0 else None
+
+
+def is_unusual(usage: Usage) -> bool:
+    """Tell whether anything but `PLAIN_BUCKETS` was used. Written out because it runs for every call."""
+    return bool(
+        usage.tool_input_tokens
+        or usage.audio_input_tokens
+        or usage.audio_cache_read_tokens
+        or usage.image_input_tokens
+        or usage.image_cache_read_tokens
+        or usage.video_input_tokens
+        or usage.video_cache_read_tokens
+        or usage.citation_tokens
+        or usage.audio_output_tokens
+        or usage.image_output_tokens
+        or usage.web_searches
+        or usage.file_searches
+        or usage.code_executions
+        or usage.rerank_searches
+        or usage.images
+        or usage.audio_seconds
+        or usage.characters
+        or usage.pages
+    )
+
+
+def _price_any(card: Card, usage: Usage, summed: bool) -> Charge:
+    total = 0 if summed else usage.total_input_tokens
+    _, rates, fee = next(step for step in card.factors if total > step[0] or not step[0])
+    if not rates:
+        return Charge("unpriced", None, None, "no rates are published", usage, card)
+    amounts = card.priced(usage)
+    reason = _caveat(card, usage, summed)
+    if any(card.unpriced(usage)) and not any(amounts):
+        return Charge("unpriced", None, None, reason, usage, card)
+    atto = sum(map(mul, amounts, rates)) + fee
+    status: PriceStatus = "estimated" if reason else "priced"
+    listed = (atto + _HALF) // _ATTO_PER_PICO
+    return Charge(status, _discounted(atto, card.discount_ratio), listed, reason, usage, card)
+
+
+def _caveat(card: Card, usage: Usage, summed: bool) -> str:
+    missing = [bucket for bucket in card.unpriced_buckets if getattr(usage, bucket)]
+    if missing:
+        return f"no rate for {', '.join(missing)}"
+    if summed and len(card.steps) > 1 and usage.total_input_tokens > card.steps[-2][0]:
+        return SUMMED
+    return card.estimated
+
+
+def _discounted(atto: int, ratio: Decimal) -> int:
+    """Return pico-USD after a discount, rounded half up."""
+    numerator, denominator = (1 - ratio).as_integer_ratio()
+    scale = denominator * _ATTO_PER_PICO
+    return (2 * atto * numerator + scale) // (2 * scale)
 
 
 def normal_tier(service_tier: str | None) -> str:

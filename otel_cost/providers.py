@@ -46,7 +46,8 @@ Names are separated by blanks; a star stands for any suffix after a dot, dash or
 VENDORS: dict[str, str] = {
     "anthropic": "anthropic* chatanthropic com.anthropic.sdk.python claude",
     "openai": "openai* chatopenai",
-    "google": "google* gcp* vertex* vertexai* gemini* googleai googlegenai chatgooglegenerativeai chatvertexai",
+    "google": "google* gcp* vertex* vertexai* gemini* googleai googlegenai "
+    "chatgooglegenerativeai chatvertexai",
     "mistral": "mistral* mistralai* chatmistralai",
     "cohere": "cohere* chatcohere",
     "deepseek": "deepseek* deep_seek chatdeepseek",
@@ -60,7 +61,7 @@ VENDORS: dict[str, str] = {
     "meta": "meta",
     "elevenlabs": "elevenlabs eleven_labs",
 }
-"""Providers that make the models they sell, in the order in which a model without a provider is looked for."""
+"""Providers that make the models they sell, in the order in which a model alone is looked for."""
 
 PROVIDERS = {**HOSTS, **VENDORS}
 
@@ -89,15 +90,15 @@ _WHOLE, _FAMILIES = _names()
 def canonical_provider(name: str) -> str | None:
     """Return the provider that a name in lower case means, or None where the name is not a provider's.
 
-    Frameworks and gateways (`langchain`, `litellm`, `strands-agents`, `unknown`) are no providers: they say who
-    sent the request, not who bills for it.
+    Frameworks and gateways (`langchain`, `litellm`, `strands-agents`, `unknown`) are no providers: they say
+    who sent the request, not who bills for it.
     """
     return _WHOLE.get(name) or _FAMILIES.get(_SEPARATORS.split(name, maxsplit=1)[0])
 
 
 def provider_regexp(provider: str) -> str:
     """Return a regular expression for every name of a provider, in lower case; RE2 syntax, not anchored."""
-    return "(?:" + "|".join(map(_name_regexp, PROVIDERS[provider].split())) + ")"
+    return "(?:" + "|".join(map(_name_regexp, PROVIDERS.get(provider, provider).split())) + ")"
 
 
 def _name_regexp(name: str) -> str:

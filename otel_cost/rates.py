@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 ATTO = 10**18
 """Atto-USD in a dollar: a rate is a whole number of them per unit."""
-PICO = 10**12
-"""Pico-USD in a dollar: a cost is a whole number of them, rounded once, half up."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 REQUESTS = "requests"
@@ -73,7 +73,8 @@ PARENTS: dict[str, tuple[str, ...]] = {
 }
 """Where a bucket without a rate of its own takes one from: the most specific bucket that contains it."""
 
-_TOKEN_BUCKETS = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
+TOKEN_RATE_KEYS = frozenset(key for key, unit in RATE_KEYS.items() if unit in INPUT_BUCKETS + OUTPUT_BUCKETS)
+"""Rates that a service tier's multiplier changes: fees for searches and requests stay."""
 
 Rates = Mapping[str, Sequence[tuple[int, str]]]
 """USD rates by key of `RATE_KEYS`: steps of (more input tokens than, USD), the first one at 0."""
@@ -99,6 +100,17 @@ def atto_usd(rate_key: str, usd: str) -> int:
     return (2 * numerator * ATTO + denominator * scale) // (2 * denominator * scale)
 
 
+PLAIN_BUCKETS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+"""What all but a few calls consist of, so pricing looks at the other buckets only when one is used."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Card:
     """The rates of one model that hold at one time for one service tier, ready to multiply.
@@ -106,16 +118,23 @@ class Card:
     Attributes:
         steps: (more input tokens than, atto-USD of each of `PRICED_UNITS` or None), highest threshold first.
         estimated: Why these rates are not the model's own, or an empty text.
+        discount_ratio: What the customer pays less than list price, from 0 to 1.
+        version: The price book that the rates are from.
+        factors: As `steps`, for the priced buckets alone, and the fee of the request.
+        plain: As `factors`, for `PLAIN_BUCKETS`; empty where one of them has no rate, or the amount needs
+            a second look (a discount, an estimate).
     """
 
     entry: Entry
     steps: tuple[tuple[int, tuple[int | None, ...]], ...]
     estimated: str
+    discount_ratio: Decimal
+    version: str
     priced: Callable[[Usage], tuple[int, ...]]
-    unpriced: Callable[[Usage], tuple[int, ...]] | None
+    unpriced: Callable[[Usage], tuple[int, ...]]
     unpriced_buckets: tuple[str, ...]
     factors: tuple[tuple[int, tuple[int, ...], int], ...]
-    """As `steps`, for the priced buckets only, and the fee of the request."""
+    plain: tuple[tuple[int, tuple[int, ...], int], ...]
 
     def rates(self, input_tokens: int) -> dict[str, int | None]:
         """Return the atto-USD of each bucket for a request with this much input, cached input included."""
@@ -123,21 +142,47 @@ class Card:
         return dict(zip(PRICED_UNITS, rates, strict=True))
 
 
-def make_card(entry: Entry, rates: Rates, estimated: str = "") -> Card:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for all rates of an entry: the customer's discount, the book's version, a caveat."""
+
+    discount_ratio: Decimal = Decimal(0)
+    version: str = ""
+    caveat: str = ""
+
+
+def make_card(entry: Entry, rates: Rates, terms: Terms = Terms(), estimated: str = "") -> Card:
     """Compile rates: every bucket gets its own, or that of the most specific bucket around it, or none."""
     own = {
         RATE_KEYS[key]: [(start, atto_usd(key, usd)) for start, usd in steps] for key, steps in rates.items()
     }
     starts = sorted({start for steps in own.values() for start, _ in steps} or {0}, reverse=True)
     steps = tuple((start, tuple(_effective(own, unit, start) for unit in PRICED_UNITS)) for start in starts)
-    known = [bucket for bucket, rate in zip(BUCKETS, steps[-1][1], strict=False) if rate is not None]
+    known = tuple(bucket for bucket, rate in zip(BUCKETS, steps[-1][1], strict=False) if rate is not None)
     unknown = tuple(bucket for bucket in BUCKETS if bucket not in known)
-    factors = tuple(
-        (start, tuple(rate for rate in row[:-1] if rate is not None), row[-1] or 0) for start, row in steps
-    )
+    is_plain = not (estimated or terms.caveat or terms.discount_ratio)
     return Card(
-        entry, steps, estimated, _getter(known), _getter(unknown) if unknown else None, unknown, factors
+        entry=entry,
+        steps=steps,
+        estimated=estimated or terms.caveat,
+        discount_ratio=terms.discount_ratio,
+        version=terms.version,
+        priced=_getter(known),
+        unpriced=_getter(unknown),
+        unpriced_buckets=unknown,
+        factors=_factors(steps, known),
+        plain=_factors(steps, PLAIN_BUCKETS) if is_plain and set(PLAIN_BUCKETS) <= set(known) else (),
     )
+
+
+def _factors(
+    steps: Iterable[tuple[int, tuple[int | None, ...]]], buckets: Sequence[str]
+) -> tuple[tuple[int, tuple[int, ...], int], ...]:
+    made = []
+    for start, rates in steps:
+        named = dict(zip(PRICED_UNITS, rates, strict=True))
+        made.append((start, tuple(named[bucket] or 0 for bucket in buckets), named[REQUESTS] or 0))
+    return tuple(made)
 
 
 def _effective(own: Mapping[str, list[tuple[int, int]]], unit: str, start: int) -> int | None:
@@ -168,7 +213,7 @@ class Period:
 
     def at(self, ns: int) -> Card:
         """Return the rates at a moment of the period."""
-        second = ns // 10**9 % 86400
+        second = ns // 1_000_000_000 % 86400
         for begin, end, card in self.windows:
             if begin <= second < end if begin <= end else second >= begin or second < end:
                 return card
@@ -187,7 +232,8 @@ class Schedule:
     def at(self, moment: datetime | int) -> Card:
         """Return the rates in force at a moment: a datetime (naive means UTC) or Unix time in nanoseconds."""
         ns = moment if isinstance(moment, int) else unix_ns(moment)
-        return self.periods[bisect_right(self.starts, ns)].at(ns)
+        period = self.periods[bisect_right(self.starts, ns)]
+        return period.at(ns) if period.windows else period.card
 
 
 def unix_ns(moment: datetime) -> int:
@@ -196,44 +242,45 @@ def unix_ns(moment: datetime) -> int:
     return (since // timedelta(microseconds=1)) * 1000
 
 
-def make_schedule(entry: Entry, service_tier: str, multiplier: str | None = None) -> Schedule:
+def make_schedule(
+    entry: Entry,
+    service_tier: str = "",
+    multiplier: str | None = None,
+    terms: Terms = Terms(),
+) -> Schedule:
     """Compile the rates of a model for a service tier, as text in lower case or empty for the standard one.
 
-    Where the tier has no rates of its own, the list price times `multiplier` holds, and where there is none either,
-    the list price, marked as an estimate.
+    Where the tier has no rates of its own, the list price times `multiplier` holds, and where there is none
+    either, the list price, marked as an estimate.
     """
     variants = [(when, rates) for tier, when, rates in entry.variants if tier == service_tier]
     days = sorted({when for when, _ in (*entry.prices, *variants) if isinstance(when, str)})
-    periods = tuple(
-        _period(
-            entry, day, [rates for when, rates in variants if _begun(when, day)], service_tier, multiplier
+    periods = []
+    for day in ("", *days):
+        changes = [parse_rates(rates) for when, rates in variants if _begun(when, day)]
+        make = partial(
+            _tier_card, entry, changes=changes, tier=service_tier, multiplier=multiplier, terms=terms
         )
-        for day in ("", *days)
-    )
+        periods.append(_period(entry, day, make))
     only = periods[0].card if len(periods) == 1 and not periods[0].windows else None
-    return Schedule(periods, tuple(period.start_ns or 0 for period in periods[1:]), only)
+    return Schedule(tuple(periods), tuple(period.start_ns or 0 for period in periods[1:]), only)
 
 
 def _begun(when: Any, day: str) -> bool:
     return when is None or (isinstance(when, str) and when <= day)
 
 
-def _period(entry: Entry, day: str, variants: list[str], tier: str, multiplier: str | None) -> Period:
-    changes = [parse_rates(rates) for rates in variants]
-
-    def card(rates: str) -> Card:
-        return _tier_card(entry, parse_rates(rates), changes, tier, multiplier)
-
+def _period(entry: Entry, day: str, make: Callable[[str], Card]) -> Period:
     windows = []
     default = entry.prices[0][1]
     for when, rates in reversed(entry.prices):
-        if isinstance(when, str | type(None)) and _begun(when, day):
+        if _begun(when, day):
             default = rates
             break
-        if when is not None and not isinstance(when, str):
-            windows.append((_second(when[0]), _second(when[1]), card(rates)))
+        if not isinstance(when, str):
+            windows.append((_second(when[0]), _second(when[1]), make(rates)))
     start = unix_ns(datetime.fromisoformat(day)) if day else None
-    return Period(start, card(default), tuple(windows))
+    return Period(start, make(default), tuple(windows))
 
 
 def _second(clock: str) -> int:
@@ -242,22 +289,21 @@ def _second(clock: str) -> int:
 
 
 def _tier_card(
-    entry: Entry, rates: Rates, changes: Sequence[Rates], tier: str, multiplier: str | None
+    entry: Entry, text: str, *, changes: Sequence[Rates], tier: str, multiplier: str | None, terms: Terms
 ) -> Card:
+    rates: Rates = parse_rates(text)
     if tier in STANDARD_TIERS:
-        return make_card(entry, rates)
+        return make_card(entry, rates, terms)
     if changes:
-        merged = dict(rates)
-        for change in reversed(changes):
-            merged.update(change)
-        return make_card(entry, merged)
+        # The first variant that names a rate wins, as in genai-prices.
+        return make_card(entry, {**rates, **ChainMap(*map(dict, changes))}, terms)
     if multiplier is not None:
-        return make_card(entry, dict(_multiplied(rates, multiplier)))
-    return make_card(entry, rates, f"no rates known for service tier {tier!r}: list price")
+        return make_card(entry, dict(_multiplied(rates, multiplier)), terms)
+    return make_card(entry, rates, terms, f"no rates known for service tier {tier!r}: list price")
 
 
 def _multiplied(rates: Rates, multiplier: str) -> Iterator[tuple[str, Sequence[tuple[int, str]]]]:
     for key, steps in rates.items():
-        if RATE_KEYS[key] in _TOKEN_BUCKETS:
+        if key in TOKEN_RATE_KEYS:
             steps = [(start, str(Decimal(usd) * Decimal(multiplier))) for start, usd in steps]
         yield key, steps
