@@ -78,18 +78,9 @@ def stop(dsn: str) -> int | None:
 
 
 def _spawn(dsn: str, http: str, grpc: str, token: str | None, log: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "otel_cost.cli.serve",
-        "up",
-        "--store",
-        dsn,
-        "--http",
-        http,
-        "--grpc",
-        grpc,
-    ]
+    run = "from otel_cost.cli.main import main; main()"
+    options = ["--store", dsn, "--http", http, "--grpc", grpc]
+    command = [sys.executable, "-c", run, "up", *options]
     environment = {**os.environ, **({"OTEL_COST_TOKEN": token} if token else {})}
     with log.open("wb") as file:
         return subprocess.Popen(  # noqa: S603 our own module, no shell

@@ -1,0 +1,49 @@
+"""How far an import is: a bar on a terminal, a plain line a file elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from otel_cost.server.importer import Summary
+from otel_cost.server.records import Source
+
+Report = Callable[[Source, Summary], None]
+
+
+@contextmanager
+def show_progress(sources: Sequence[Source], console: Console, *, quiet: bool) -> Iterator[Report]:
+    """Yield what an importer calls after each batch.
+
+    Args:
+        quiet: Show nothing unless somebody watches a terminal.
+    """
+    if not console.is_terminal:
+        yield _plain(console, quiet)
+        return
+    rate = TextColumn("{task.fields[spans]:,} spans, {task.fields[speed]:,.0f}/s")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        total = sum(source.size for source in sources) or None
+        task = bar.add_task("importing", total=total, spans=0, speed=0.0)
+
+        def report(source: Source, summary: Summary) -> None:
+            elapsed = bar.tasks[task].elapsed or 1e-9
+            done = sum(each.position for each in sources)
+            bar.update(task, completed=done, spans=summary.spans, speed=summary.spans / elapsed)
+
+        yield report
+
+
+def _plain(console: Console, quiet: bool) -> Report:
+    seen: set[int] = set()
+
+    def report(source: Source, summary: Summary) -> None:
+        if not quiet and id(source) not in seen:
+            seen.add(id(source))
+            console.print(f"importing {source.name}", markup=False, soft_wrap=True)
+
+    return report
