@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_cost import attributes as names
 from otel_cost import documents
@@ -17,8 +17,7 @@ from otel_cost.emitters import quirks_of
 from otel_cost.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Disjoint buckets of one model call: a token is in exactly one of them.
 
     Providers report totals that contain their parts (cached input inside input, reasoning inside output).
@@ -59,45 +58,24 @@ class Usage:
     @property
     def total_input_tokens(self) -> int:
         """Input tokens as `gen_ai.usage.input_tokens` defines them: cached included."""
-        return sum(getattr(self, name) for name in INPUT_BUCKETS)
+        return sum(self[: len(INPUT_BUCKETS)])
 
     @property
     def total_output_tokens(self) -> int:
         """Output tokens as `gen_ai.usage.output_tokens` defines them: reasoning included."""
-        return sum(getattr(self, name) for name in OUTPUT_BUCKETS)
+        return sum(self[len(INPUT_BUCKETS) : len(INPUT_BUCKETS) + len(OUTPUT_BUCKETS)])
 
     def check(self) -> None:
         """Raise `UsageError` when a bucket is negative or not a whole number."""
-        for field in fields(self):
-            amount = getattr(self, field.name)
+        for name, amount in self._asdict().items():
             if type(amount) is not int or amount < 0:
-                raise UsageError(f"{field.name}={amount!r} is not a whole number of 0 or more")
+                raise UsageError(f"{name}={amount!r} is not a whole number of 0 or more")
 
 
-INPUT_BUCKETS = (
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "tool_input_tokens",
-    "audio_input_tokens",
-    "audio_cache_read_tokens",
-    "image_input_tokens",
-    "image_cache_read_tokens",
-    "video_input_tokens",
-    "video_cache_read_tokens",
-)
-OUTPUT_BUCKETS = (
-    "output_tokens",
-    "reasoning_tokens",
-    "citation_tokens",
-    "audio_output_tokens",
-    "image_output_tokens",
-)
-UNIT_BUCKETS = tuple(
-    field.name for field in fields(Usage) if field.name not in INPUT_BUCKETS + OUTPUT_BUCKETS
-)
-BUCKETS = INPUT_BUCKETS + OUTPUT_BUCKETS + UNIT_BUCKETS
+BUCKETS = Usage._fields
+INPUT_BUCKETS = BUCKETS[: BUCKETS.index("output_tokens")]
+OUTPUT_BUCKETS = BUCKETS[BUCKETS.index("output_tokens") : BUCKETS.index("web_searches")]
+UNIT_BUCKETS = BUCKETS[BUCKETS.index("web_searches") :]
 
 MARK_INPUT_EXCLUDED_CACHE = "input_excluded_cache"
 """Input left cached tokens out although its convention includes them; corrected."""
@@ -432,13 +410,16 @@ def _disjoint(
     write_1h: int,
     reasoning: int,
 ) -> Usage:
+    room, out_room = total_input - read_tokens - write, total_output
+    reasoning, out_room = _part(reasoning, out_room)
+    if _RARE_PARTS.isdisjoint(counts):
+        return Usage(
+            room, read_tokens, write - write_1h, write_1h, output_tokens=out_room, reasoning_tokens=reasoning
+        )
     audio_read = min(counts.get("audio_cache_read_tokens", 0), read_tokens)
-    room = total_input - read_tokens - write
     audio, room = _part(counts.get("audio_input_tokens", 0) - audio_read, room)
     image, room = _part(counts.get("image_input_tokens", 0), room)
     tool, room = _part(counts.get("tool_input_tokens", 0), room)
-    out_room = total_output
-    reasoning, out_room = _part(reasoning, out_room)
     audio_out, out_room = _part(counts.get("audio_output_tokens", 0), out_room)
     image_out, out_room = _part(counts.get("image_output_tokens", 0), out_room)
     return Usage(
@@ -456,6 +437,19 @@ def _disjoint(
         image_output_tokens=image_out,
         web_searches=counts.get("web_searches", 0),
     )
+
+
+_RARE_PARTS = frozenset(
+    {
+        "audio_input_tokens",
+        "audio_output_tokens",
+        "audio_cache_read_tokens",
+        "image_input_tokens",
+        "image_output_tokens",
+        "tool_input_tokens",
+        "web_searches",
+    }
+)
 
 
 def _part(wanted: int, room: int) -> tuple[int, int]:
