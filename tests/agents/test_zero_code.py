@@ -17,7 +17,7 @@ from tests.agents.harness import Collector, Program, send_to
 from tests.servers import free_port
 
 # gpt-5-mini: $0.25 input, $0.025 cached, $2.00 output per million tokens
-# (https://developers.openai.com/api/docs/pricing, 2026-11-22).
+# (genai-prices 0.2.3, from https://developers.openai.com/api/docs/pricing).
 # 400 * 0.25 + 600 * 0.025 + 200 * 2.00 = 100 + 15 + 400 = 515 millionths of a dollar.
 USAGE = Usage(input_tokens=400, cache_read_tokens=600, output_tokens=50, reasoning_tokens=150)
 CALL_USD = Decimal("0.000515")
