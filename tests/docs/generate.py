@@ -1,0 +1,199 @@
+"""Makes the reference pages from the code: `python -m tests.docs.generate` (or `make docs`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import typer
+
+from otel_cost import attributes as names
+from otel_cost.attribution import Payer
+from otel_cost.cli.main import MODULES, app
+from otel_cost.emitters import QUIRKS
+from otel_cost.instrument import InstrumentConfig
+from otel_cost.usage import Usage
+from tests.data import ROOT
+
+MADE = "<!-- Made by `make docs` from the code; edits are overwritten. -->"
+
+WRITTEN = {
+    "otel_cost.cost_usd": "what this span cost, USD, exact decimal text; absent when unpriced",
+    "otel_cost.list_cost_usd": "the same before a customer's discount, where the two differ",
+    "otel_cost.price.status": "`provided`, `priced`, `estimated` or `unpriced`",
+    "otel_cost.price.reason": "why the amount is an estimate or missing",
+    "otel_cost.price.model": "the price entry that was used",
+    "otel_cost.price.source": "where its rates are published",
+    "otel_cost.price.version": "which price book",
+    "otel_cost.counted": "whether this span adds to totals",
+    "otel_cost.not_counted_reason": "why it does not",
+    "otel_cost.usage.marks": "what had to be corrected in, or is missing from, the reported usage",
+    "gen_ai.usage.cost.amount": "what this span adds to totals, USD; only on counted spans",
+    "gen_ai.usage.cost.currency": "`USD`",
+    "gen_ai.usage.cost.source": "`provider` or `local`",
+    "gen_ai.usage.cost": "as `.amount`, for today's backends; switch: `OTEL_COST_EMIT_COST`",
+    "otel_cost.execution.id": "the agent run; by default the trace id",
+    "otel_cost.execution.cost_usd": "on the outermost span: what the run has cost, exact decimal text",
+    "otel_cost.execution.model_calls": "on the outermost span",
+    "otel_cost.execution.tool_calls": "on the outermost span",
+    "otel_cost.execution.unpriced_calls": "on the outermost span: model calls whose cost is not known",
+    "otel_cost.execution.input_tokens": "on the outermost span, cached included",
+    "otel_cost.execution.output_tokens": "on the outermost span, reasoning included",
+}
+
+OTHER_VARIABLES = {
+    "OTEL_COST_STORE": (
+        "`chdb://` and the user's data directory",
+        "Where spans are kept: `chdb:///path` (embedded) or `clickhouse://user:pw@host:port/db`.",
+    ),
+    "OTEL_COST_TOKEN": ("none", "What senders and readers must show `otel-cost up`; needed off loopback."),
+}
+
+
+def settings() -> str:
+    """Return docs/settings.md."""
+    rows = [
+        (item.metadata["variable"], _default(item.default), item.metadata["help"])
+        for item in fields(InstrumentConfig)
+    ]
+    rows += [(name, default, text) for name, (default, text) in OTHER_VARIABLES.items()]
+    payer = [
+        (f"OTEL_COST_{item.name.upper()}", f"`otel_cost.{item.name}` of every call of the process")
+        for item in fields(Payer)
+    ]
+    return "\n".join(
+        [
+            "# Settings",
+            MADE,
+            "",
+            "An argument beats the variable, which beats the default. The standard `OTEL_*` variables keep",
+            "their meaning. A value that cannot be used is named at start, all of them together.",
+            "",
+            *_table(("variable", "default", "meaning"), [(f"`{row[0]}`", *row[1:]) for row in rows]),
+            "",
+            "## Who pays, for a whole process",
+            "",
+            "Used where neither the span, nor an enclosing `otel_cost.execution(...)`, nor the resource says.",
+            "",
+            *_table(("variable", "meaning"), [(f"`{name}`", text) for name, text in payer]),
+            "",
+        ]
+    )
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`" if value else "none"
+    return f"`{value}`" if value != "" else "none"
+
+
+def command_line() -> str:
+    """Return docs/cli.md."""
+    lines = ["# Command line", MADE, "", "Exit codes: 0 done, 1 failed, 2 bad input.", ""]
+    group: Any = typer.main.get_command(app)
+    for name in MODULES:
+        lines += _command(f"otel-cost {name}", group.get_command(None, name))
+    return "\n".join(lines)
+
+
+def _command(title: str, command: Any) -> Iterator[str]:
+    if hasattr(command, "commands"):
+        for name, sub in command.commands.items():
+            yield from _command(f"{title} {name}", sub)
+        return
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    yield f"## `{' '.join([title, *(_shown(param) for param in arguments)])}`"
+    yield ""
+    yield from (line.strip() for line in (command.help or "").split("\n\n\f")[0].splitlines())
+    yield ""
+    options = [param for param in command.params if param.param_type_name == "option"]
+    rows = [(f"`{'`, `'.join(param.opts)}`", _option_help(param)) for param in options if not param.hidden]
+    if rows:
+        yield from _table(("option", "meaning"), rows)
+        yield ""
+
+
+def _shown(param: Any) -> str:
+    name = param.name.upper() + ("..." if param.nargs != 1 else "")
+    return name if param.required else f"[{name}]"
+
+
+def _option_help(param: Any) -> str:
+    text = (param.help or "").strip().replace("|", "\\|")
+    default = param.default
+    if default in (None, False, "", ()) or callable(default) or "default" in text.lower():
+        return text
+    return f"{text} Default: {default}."
+
+
+def conventions() -> str:
+    """Return docs/attributes.md."""
+    lines = ["# Attributes read and written", MADE, "", "The first name present is taken.", ""]
+    lines += ["## Usage", "", *_table(("amount", "names"), _named(names.USAGE_NAMES)), ""]
+    documents = (
+        names.USAGE_RAW,
+        names.INPUT_TOKEN_DETAILS,
+        names.OUTPUT_TOKEN_DETAILS,
+        names.LANGFUSE_USAGE_DETAILS,
+        names.PROVIDER_METADATA,
+    )
+    lines += [f"Also inside the JSON of {', '.join(f'`{name}`' for name in documents)}.", ""]
+    lines += ["Buckets, which never overlap: " + ", ".join(f"`{name}`" for name in Usage._fields) + ".", ""]
+    lines += ["## Reported cost", "", ", ".join(f"`{name}`" for name in names.REPORTED_COST), ""]
+    what = {
+        "response model": names.RESPONSE_MODEL,
+        "request model": names.REQUEST_MODEL,
+        "provider": names.PROVIDER,
+        "response id": names.RESPONSE_ID,
+        "service tier": names.SERVICE_TIER,
+        "tool": names.TOOL_NAME,
+        "tool call id": names.TOOL_CALL_ID,
+    }
+    lines += ["## Call", "", *_table(("fact", "names"), _named(what)), ""]
+    lines += ["## Payer", "", *_table(("field", "names"), _named(names.PAYER_NAMES)), ""]
+    quirks = [
+        (
+            f"`{quirk.scope}`",
+            "every version" if quirk.below is None else "below " + ".".join(map(str, quirk.below)),
+            "streams" if quirk.streams_only else "every call",
+            f"`{quirk.mark}`",
+        )
+        for quirk in QUIRKS
+    ]
+    lines += ["## Known faults of instrumentations", ""]
+    lines += [*_table(("scope", "versions", "affects", "mark"), quirks), ""]
+    lines += [
+        "## Written",
+        "",
+        *_table(("attribute", "meaning"), [(f"`{k}`", v) for k, v in WRITTEN.items()]),
+    ]
+    fields_written = ", ".join(f"`otel_cost.{item.name}`" for item in fields(Payer)[1:])
+    lines += ["", f"And the payer: {fields_written}.", ""]
+    return "\n".join(lines)
+
+
+def _named(table: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
+    return [(key, ", ".join(f"`{name}`" for name in aliases)) for key, aliases in table.items()]
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+PAGES = {"settings.md": settings, "cli.md": command_line, "attributes.md": conventions}
+
+
+def main() -> None:
+    """Write every page."""
+    os.environ.pop("OTEL_COST_TOKEN", None)
+    for name, make in PAGES.items():
+        (ROOT / "docs" / name).write_text(make(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
