@@ -356,6 +356,12 @@ def listing_of(provider: str, models: Mapping[str, Mapping[str, Any]], source: s
     return listing
 
 
+def resolve_provider(provider: str, model: str) -> str | None:
+    """Return the provider that a span's provider, or else the path of its model, names, or None."""
+    named = _named_providers(f"{provider}/{model}".lower().strip().split("/"))
+    return min(named, key=lambda name: (name not in HOSTS, named[name]), default=None)
+
+
 def _derive(derived: Derived, entry: Entry) -> Entry:
     return replace(entry, model=derived.model.format(entry.model), caveat=derived.caveat)
 

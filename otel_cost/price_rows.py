@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
 from otel_cost.catalogue import Entry
-from otel_cost.rates import EPOCH, PRICED_UNITS, Card, Schedule
+from otel_cost.rates import PRICED_UNITS, Card, Schedule
 
 FOREVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
 """The end of rates that nobody has changed yet: inside what every date type of ClickHouse holds."""
@@ -36,14 +36,14 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
         estimated: Why the rates are not the model's own, or an empty text.
         source, source_date, version: Where the rates are from.
     """
-    ends = [_moment(period.start_ns) for period in schedule.periods[1:]] + [FOREVER]
+    ends = [*(period.since for period in schedule.periods[1:]), FOREVER]
     for period, valid_to in zip(schedule.periods, ends, strict=True):
         head: dict[str, Any] = {
             "provider": entry.provider,
             "model": entry.model,
             "service_tier": service_tier,
         }
-        head |= {"valid_from": _moment(period.start_ns), "valid_to": valid_to}
+        head |= {"valid_from": period.since, "valid_to": valid_to}
         windows = tuple((begin, end) for begin, end, _ in period.windows)
         if period.card.factors[-1][1]:
             yield (
@@ -60,10 +60,6 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
                 | _columns(card)
                 | _origin(entry, card, version)
             )
-
-
-def _moment(ns: int | None) -> datetime:
-    return EPOCH + timedelta(microseconds=(ns or 0) // 1000)
 
 
 def _origin(entry: Entry, card: Card, version: str) -> dict[str, Any]:

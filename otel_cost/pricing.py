@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from otel_cost.price_files import Discount, ToolPrice
 
 SNAPSHOT = Path(__file__).parent / "data" / "catalogue.json"
+SNAPSHOT_BEGINS = b'{"version": '
 
 PriceStatus = Literal["provided", "priced", "estimated", "unpriced"]
 
@@ -158,10 +159,14 @@ class PriceBook:
     def load(cls, paths: Sequence[str | Path] = (), *, snapshot: Path = SNAPSHOT) -> PriceBook:
         """Return the book that ships with the package, with price files laid over it; later files win.
 
+        A file that `otel-cost prices update --output` wrote takes the place of the shipped catalogue.
+
         Raises:
             ConfigError: Naming every problem of every file, each with its line.
         """
-        made = json.loads(snapshot.read_bytes())
+        catalogues = [path for path in paths if _is_snapshot(path)]
+        made = json.loads(Path(catalogues[-1] if catalogues else snapshot).read_bytes())
+        paths = [path for path in paths if path not in catalogues]
         multipliers = {
             (name, tier): multiplier
             for name, provider in made["providers"].items()
@@ -237,16 +242,24 @@ class PriceBook:
 
     def _compile(self, provider: str | None, model: str, service_tier: str | None) -> Schedule | None:
         entry = self.resolve(model, provider)
-        schedule = self._schedule(entry, normal_tier(service_tier)) if entry else None
+        schedule = self.schedule(entry, normal_tier(service_tier)) if entry else None
         if len(self._schedules) >= CACHED_SCHEDULES:
             self._schedules.clear()
         if len(model) + len(provider or "") + len(service_tier or "") <= LONGEST_NAME:
             self._schedules[provider, model, service_tier] = schedule
         return schedule
 
-    def _schedule(self, entry: Entry, tier: str) -> Schedule:
+    def schedule(self, entry: Entry, service_tier: str = "") -> Schedule:
+        """Return the rates of a model over time, for a service tier in lower case (standard: empty)."""
         terms = Terms(self.discount_ratio(entry), self.version, entry.caveat)
-        return make_schedule(entry, tier, self._multipliers.get((entry.provider, tier)), terms)
+        multiplier = self._multipliers.get((entry.provider, service_tier))
+        return make_schedule(entry, service_tier, multiplier, terms)
+
+    def service_tiers(self, entry: Entry) -> list[str]:
+        """Return the service tiers that a model has rates for, the standard one (empty) first."""
+        named = {tier for tier, *_ in entry.variants}
+        named |= {tier for provider, tier in self._multipliers if provider == entry.provider}
+        return ["", *sorted(named)]
 
     def discount_ratio(self, entry: Entry) -> Decimal:
         """Return what the customer pays less than the list price of a model, from 0 to 1."""
@@ -291,10 +304,16 @@ class PriceBook:
         from otel_cost.price_rows import rows
 
         for entry in self.entries():
-            named = {tier for tier, *_ in entry.variants}
-            named |= {tier for provider, tier in self._multipliers if provider == entry.provider}
-            for tier in ("", *sorted(named)):
-                yield from rows(entry, tier, self._schedule(entry, tier), self.version)
+            for tier in self.service_tiers(entry):
+                yield from rows(entry, tier, self.schedule(entry, tier), self.version)
+
+
+def _is_snapshot(path: str | Path) -> bool:
+    """Tell a whole catalogue, as `otel-cost prices update --output` writes it, from a price file."""
+    if Path(path).suffix != ".json" or not Path(path).is_file():
+        return False
+    with Path(path).open("rb") as file:
+        return file.read(len(SNAPSHOT_BEGINS)) == SNAPSHOT_BEGINS
 
 
 def _units(value: object) -> Decimal | None:

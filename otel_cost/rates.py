@@ -73,7 +73,8 @@ PARENTS: dict[str, tuple[str, ...]] = {
 }
 """Where a bucket without a rate of its own takes one from: the most specific bucket that contains it."""
 
-TOKEN_RATE_KEYS = frozenset(key for key, unit in RATE_KEYS.items() if unit in INPUT_BUCKETS + OUTPUT_BUCKETS)
+TOKEN_UNITS = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
+TOKEN_RATE_KEYS = frozenset(key for key, unit in RATE_KEYS.items() if unit in TOKEN_UNITS)
 """Rates that a service tier's multiplier changes: fees for searches and requests stay."""
 
 Rates = Mapping[str, Sequence[tuple[int, str]]]
@@ -210,6 +211,11 @@ class Period:
     start_ns: int | None
     card: Card
     windows: tuple[tuple[int, int, Card], ...] = ()
+
+    @property
+    def since(self) -> datetime:
+        """When the period begins, UTC; the Unix epoch for "always before"."""
+        return EPOCH + timedelta(microseconds=(self.start_ns or 0) // 1000)
 
     def at(self, ns: int) -> Card:
         """Return the rates at a moment of the period."""

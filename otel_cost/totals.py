@@ -50,11 +50,12 @@ def usage_of_totals(counts: Mapping[str, object]) -> Usage:
     Args:
         counts: Amounts by name. `input_tokens` contains what was read from and written to a cache, and every
             modality; `output_tokens` contains reasoning; an amount of a modality contains its cached part;
-            `cache_write_tokens` contains the 5-minute and 1-hour parts. None is as good as absent. Where a total
-            is absent, it is the sum of its parts.
+            `cache_write_tokens` contains the 5-minute and 1-hour parts. None is as good as absent. Where a
+            total is absent, it is the sum of its parts.
 
     Raises:
-        UsageError: A name is unknown, an amount is not a whole number of 0 or more, or parts exceed their total.
+        UsageError: A name is unknown, an amount is not a whole number of 0 or more, or parts exceed their
+            total.
     """
     given = dict.fromkeys(_MEANINGS, 0) | _checked(counts)
     cached = {kind: given[f"{kind}_cache_read"] for kind in ("audio", "image", "video")}

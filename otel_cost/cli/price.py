@@ -1,0 +1,216 @@
+"""`otel-cost price` and `otel-cost prices`: what a call costs, and what the price book knows."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from otel_cost import price_list
+from otel_cost.errors import ConfigError
+from otel_cost.price_batch import moment, price_call, price_lines
+from otel_cost.pricing import PriceBook
+
+app = typer.Typer(no_args_is_help=True)
+prices_app = typer.Typer(no_args_is_help=True, help="What the price book knows, and how old it is.")
+app.add_typer(prices_app, name="prices")
+out = Console(highlight=False)
+
+PRICES_VARIABLE = "OTEL_COST_PRICES"
+FAILED = 1
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Tokens = Annotated[int | None, typer.Option(min=0, show_default=False)]
+
+
+def load_book() -> PriceBook:
+    """Return the price book with the files that OTEL_COST_PRICES names, separated like PATH."""
+    paths = os.environ.get(PRICES_VARIABLE, "").split(os.pathsep)
+    return PriceBook.load([path for path in paths if path])
+
+
+@app.command()
+def price(
+    model: Annotated[str | None, typer.Option(help="The model as a span names it.")] = None,
+    provider: Annotated[str, typer.Option(help="The provider as a span names it.")] = "",
+    at: Annotated[
+        str | None, typer.Option(help="When: 2026-01-31 or with a time, UTC. Default: now.")
+    ] = None,
+    service_tier: Annotated[str, typer.Option(help="batch, flex, priority; default: standard.")] = "",
+    input_tokens: Annotated[int | None, typer.Option(min=0, help="All input, cached included.")] = None,
+    output_tokens: Annotated[int | None, typer.Option(min=0, help="All output, reasoning included.")] = None,
+    cache_read_tokens: Tokens = None,
+    cache_write_tokens: Annotated[int | None, typer.Option(min=0, help="All writes, 1h included.")] = None,
+    cache_write_1h_tokens: Annotated[int | None, typer.Option("--cache-write-1h-tokens", min=0)] = None,
+    reasoning_tokens: Tokens = None,
+    audio_input_tokens: Tokens = None,
+    audio_output_tokens: Tokens = None,
+    image_input_tokens: Tokens = None,
+    image_output_tokens: Tokens = None,
+    web_searches: Tokens = None,
+    rerank_searches: Tokens = None,
+    images: Tokens = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Price each line of JSON of a file; - for stdin.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model call costs, at the rates in force when it was made."""
+    if (model is None) == (batch is None):
+        raise ConfigError("give either --model or --batch; see `otel-cost price --help`")
+    book = load_book()
+    if batch is not None:
+        _price_batch(book, batch)
+        return
+    counts = {name: value for name, value in locals().items() if name in price_list.COUNT_OPTIONS}
+    usage = {name: value for name, value in counts.items() if value is not None}
+    call = {"model": model, "provider": provider, "date": at, "service_tier": service_tier, "usage": usage}
+    priced = price_call(book, call)
+    if as_json:
+        _print_json(priced)
+    else:
+        _show_priced(priced, moment(at))
+    if priced["status"] == "unpriced":
+        raise typer.Exit(FAILED)
+
+
+def _price_batch(book: PriceBook, path: str) -> None:
+    failed = 0
+    for priced in price_lines(book, _lines(path)):
+        failed += priced["status"] == "error"
+        sys.stdout.write(json.dumps(priced, ensure_ascii=False) + "\n")
+    if failed:
+        typer.echo(f"otel-cost: {failed} lines could not be read; their results say why", err=True)
+        raise typer.Exit(FAILED)
+
+
+def _lines(path: str) -> Iterator[str]:
+    if path == "-":
+        yield from sys.stdin
+        return
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            yield from file
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--batch {path}: cannot be read ({error}); name a file of JSON lines, or -"
+        ) from None
+
+
+def _show_priced(priced: dict[str, Any], at: datetime) -> None:
+    if priced["cost_usd"] is None:
+        out.print(f"unpriced: {priced['reason']}")
+        return
+    where = f"{priced['provider']} / {priced['model']}"
+    out.print(f"${priced['cost_usd']} {priced['status']}: {where}, rates of {at:%Y-%m-%d}")
+    table = Table("bucket", "units", "USD per unit", box=None, pad_edge=False)
+    for line in priced["lines"]:
+        table.add_row(line["bucket"], f"{line['units']:,}", line["usd_per_unit"])
+    out.print(table)
+    if reason := priced.get("reason"):
+        out.print(f"estimated: {reason}")
+    if priced["list_cost_usd"] != priced["cost_usd"]:
+        out.print(f"at list price: ${priced['list_cost_usd']}")
+    out.print(f"source: {priced['source']} ({priced['source_date'] or priced['version']})", soft_wrap=True)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+@prices_app.command("list")
+def list_prices(
+    provider: Annotated[str, typer.Option(help="Only this provider.")] = "",
+    model: Annotated[str, typer.Option(help="Only models whose name contains this.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the models and their rates in force now."""
+    rows = list(price_list.current(load_book(), provider, model, datetime.now(tz=timezone.utc)))
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("provider", "model", "input", "cached", "output", box=None, pad_edge=False)
+    for row in rows:
+        rates = row["usd_per_mtok"]
+        table.add_row(row["provider"], row["model"], *(rates.get(name, "") for name in price_list.SHOWN))
+    out.print(table)
+    out.print(f"{len(rows)} models; USD per million tokens, standard tier")
+
+
+@prices_app.command("show")
+def show_prices(
+    model: Annotated[str, typer.Argument(help="The model as a span names it.")],
+    provider: Annotated[str, typer.Option(help="The provider as a span names it.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show every rate of one model: dates, thresholds, service tiers, source."""
+    found = price_list.history(load_book(), model, provider)
+    if found is None:
+        raise ConfigError(
+            f"no price is known for model {model!r}; `otel-cost prices list --model` finds names, and a file "
+            f"named in {PRICES_VARIABLE} adds one"
+        )
+    if as_json:
+        _print_json(found)
+        return
+    out.print(f"{found['provider']} / {found['model']}")
+    out.print(f"source: {found['source']} ({found['source_date'] or found['version']})", soft_wrap=True)
+    table = Table(
+        "since", "service tier", "daily (UTC)", "above input tokens", "rates", box=None, pad_edge=False
+    )
+    for row in found["rates"]:
+        rates = ", ".join(f"{name} {usd}" for name, usd in row["rates"].items())
+        above = f"{row['above_input_tokens']:,}" if row["above_input_tokens"] else ""
+        table.add_row(row["since"], row["service_tier"] or "standard", row["daily"], above, rates)
+    out.print(table)
+
+
+@prices_app.command("check")
+def check_prices(
+    max_age_days: Annotated[int, typer.Option(min=0, help="Fail when no newer change is known.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Check the price book: how old it is, how much it knows, whether the user's files are sound."""
+    found = price_list.check(load_book(), datetime.now(tz=timezone.utc))
+    found["is_current"] = found["age_days"] <= max_age_days
+    if as_json:
+        _print_json(found)
+    else:
+        out.print(f"version: {found['version']}", soft_wrap=True)
+        out.print(f"{found['models']} models of {found['providers']} providers")
+        out.print(f"{found['dated_changes']} dated changes")
+        out.print(f"newest change: {found['newest_change']} ({found['age_days']} days ago)")
+        out.print(
+            "to update: pip install -U otel-cost, or `otel-cost prices update` after upgrading genai-prices"
+        )
+    if not found["is_current"]:
+        raise typer.Exit(FAILED)
+
+
+@prices_app.command("update")
+def update_prices(
+    output: Annotated[
+        Path | None, typer.Option(help="Where to; default: where the package reads it.")
+    ] = None,
+) -> None:
+    """Write the book again from the installed genai-prices and this package's own rates."""
+    from otel_cost import price_snapshot
+
+    path = output or price_snapshot.SNAPSHOT
+    try:
+        price_snapshot.write(path)
+    except ImportError:
+        raise ConfigError("genai-prices is not installed; pip install genai-prices") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error}); name another place with --output") from None
+    out.print(f"wrote {path}", soft_wrap=True)
+    if output:
+        out.print(f"use it: {PRICES_VARIABLE}={output}", soft_wrap=True)
