@@ -157,7 +157,7 @@ def _layout(file: io.BufferedReader) -> Any:
         return _document if _is_pretty(head) else _lines
     if len(head) > 4 and 0 < int.from_bytes(head[:4], "big") <= MAX_RECORD_BYTES and head[4] == 0x0A:
         return _messages
-    return _message if head[:1] == b"\x0a" else _lines
+    return _message if first and head[:1] == b"\x0a" else _lines
 
 
 def _is_pretty(head: bytes) -> bool:

@@ -33,10 +33,12 @@ def shared() -> Iterator[Running]:
 def post(
     server: Running, body: bytes, headers: dict[str, str] = PROTOBUF, path: str = "/v1/traces"
 ) -> requests.Response:
+    """Send a body."""
     return requests.post(server.http + path, data=body, headers=headers, timeout=20)
 
 
 def status_of(response: requests.Response) -> Status:
+    """Return the Status in a protobuf answer."""
     assert response.headers["Content-Type"] == "application/x-protobuf"
     return Status.FromString(response.content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from typing import Any
@@ -121,7 +122,7 @@ VALUES = [
 
 @pytest.mark.parametrize(("value", "text"), VALUES, ids=[text or "empty" for _, text in VALUES])
 def test_values_become_the_exporters_text(value: dict[str, Any] | None, text: str) -> None:
-    """`pcommon.Value.AsString`, which the exporter calls: Go's number formats, sorted compact JSON, base64."""
+    """`pcommon.Value.AsString`, which the exporter calls: Go's numbers, sorted compact JSON, base64."""
     attributes = [{"key": "a", "value": value}]
     assert one(decode_json(json_request(json_span(attributes=attributes))))["SpanAttributes"] == {"a": text}
 
@@ -198,10 +199,8 @@ def test_doubles_survive_as_text(number: float) -> None:
 def test_random_bytes_never_break_the_decoders(body: bytes) -> None:
     """Bytes are decoded or malformed; nothing else can happen."""
     for decode in (decode_protobuf, decode_json):
-        try:
-            decode(body)
-        except MalformedError as error:
-            assert str(error)
+        with contextlib.suppress(MalformedError):
+            assert decode(body).rows is not None
 
 
 json_values = st.recursive(
@@ -331,7 +330,7 @@ def nested(depth: int) -> AnyValue:
 
 
 def raw_nested(depth: int) -> bytes:
-    """Return protobuf bytes of kvlists nested deeper than the library would build: AnyValue in KeyValue in list."""
+    """Return protobuf bytes of kvlists nested deeper than the library would build."""
     body = b""
     for _ in range(depth):
         pair = b"\x12" + varint(len(body)) + body
