@@ -77,6 +77,11 @@ class Store:
         with self._statement("migrate") as client:
             return migrations.apply(client, self.place)
 
+    def pending(self) -> list[str]:
+        """Return the migrations and views that `migrate` would apply."""
+        with self._statement("pending") as client:
+            return migrations.pending(client)
+
     def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Store a batch of spans, price them and decide which count. On return they are on disk.
 
@@ -114,10 +119,18 @@ class Store:
         self.account(columns["TraceId"])
 
     def account(self, trace_ids: Iterable[str]) -> None:
-        """Decide again which spans of these traces count. Running it twice changes nothing."""
+        """Decide again which spans of these traces count. Running it twice changes nothing.
+
+        Traces that hold another record of one of their responses are decided with them.
+        """
         remaining = iter(sorted(set(trace_ids)))
         while some := list(islice(remaining, TRACES_PER_PASS)):
-            self._run("account_traces", trace_ids=some)
+            near = self._related(some)
+            far = self._related([*some, *near]) if near else []
+            self._run("account_traces", trace_ids=[*some, *near], rivals=far)
+
+    def _related(self, trace_ids: list[str]) -> list[str]:
+        return [row[0] for row in self.query("related_traces", trace_ids=trace_ids).rows]
 
     def query(self, name: str, **params: Any) -> Result:
         """Run the named query `queries/<name>.sql` with typed server-side parameters.

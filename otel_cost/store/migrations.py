@@ -49,6 +49,14 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
     return [_key(path) for path in pending + changed]
 
 
+def pending(client: Client) -> list[str]:
+    """Return the names of what `apply` would do, without doing it."""
+    known = client.query("SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'migrations'")
+    applied = _applied(client) if known.result_rows[0][0] else {}
+    files = [*sql_files("migrations"), *sql_files("views")]
+    return [_key(path) for path in files if applied.get(_key(path)) != _checksum(path)]
+
+
 def _applied(client: Client) -> dict[str, str]:
     rows = client.query("SELECT name, checksum FROM migrations FINAL").result_rows
     return {str(name): str(checksum) for name, checksum in rows}
@@ -74,7 +82,7 @@ def _by_dependency(views: list[Path]) -> list[Path]:
             return
         text = "\n".join(statements(path.read_text(encoding="utf-8")))
         for name in sorted(names):
-            if name != path.stem and re.search(rf"\b(?:FROM|JOIN)\s+{name}\b", text):
+            if name != path.stem and re.search(rf"\b(?:FROM|JOIN)\s+{name}\b|'{name}'", text):
                 visit(names[name])
         ordered.append(path)
 

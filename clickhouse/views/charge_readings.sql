@@ -1,0 +1,175 @@
+-- charge_readings: prices each billable span as it arrives. The same rules as otel_cost/charging.py and pricing.py.
+-- Grain:     one row per billable span of an insert
+-- Target:    charges, at version 0, so that what the accounting pass wrote stays when a span is delivered again
+-- Source:    readings, on insert, model_patterns_dictionary and prices_dictionary
+-- Read by:   queries/account_traces.sql
+-- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
+-- instrumentation computed. The cost is rounded once, half up, to a pico-dollar.
+CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
+TO charges
+AS
+WITH
+    resolved AS
+    (
+        SELECT
+            *,
+            dictGet('model_patterns_dictionary', ('provider', 'model'), lower(provider || '/' || model)) AS by_model,
+            dictGet('model_patterns_dictionary', ('provider', 'model'), lower(provider || '/' || request_model))
+                AS by_request
+        FROM readings
+        WHERE is_billable
+    ),
+    keyed AS
+    (
+        SELECT
+            * EXCEPT (by_model, by_request),
+            multiIf(NOT has_usage, ('', ''), model != '' AND by_model.2 != '', by_model, request_model = '', ('', ''), by_request)
+                AS entry,
+            if(
+                lower(trim(service_tier)) IN ('', 'auto', 'default', 'standard', 'on_demand'),
+                '',
+                lower(trim(service_tier))) AS tier,
+            toDateTime(started_at, 'UTC') AS at,
+            input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + tool_input_tokens
+                + audio_input_tokens + audio_cache_read_tokens + image_input_tokens AS total_input,
+            output_tokens + reasoning_tokens + audio_output_tokens + image_output_tokens AS total_output
+        FROM resolved
+    ),
+    dated AS
+    (
+        SELECT
+            *,
+            dictGet(
+                'prices_dictionary',
+                ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version'),
+                (entry.1, entry.2, if(dictHas('prices_dictionary', (entry.1, entry.2, tier), at), tier, '')),
+                at) AS usual
+        FROM keyed
+    ),
+    carded AS
+    (
+        SELECT
+            * EXCEPT (usual),
+            if(
+                arrayExists(
+                    (begin, end) -> toSecond(at) + 60 * toMinute(at) + 3600 * toHour(at) BETWEEN begin AND end - 1,
+                    usual.3,
+                    usual.4),
+                dictGet(
+                    'prices_dictionary',
+                    ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version'),
+                    (entry.1, entry.2, 'peak'),
+                    at),
+                usual) AS card
+        FROM dated
+    ),
+    rated AS
+    (
+        SELECT
+            *,
+            arraySlice(card.1, 1 + 25 * arrayCount(threshold -> total_input > threshold, card.2), 25) AS rates,
+            [
+                input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, tool_input_tokens,
+                audio_input_tokens, audio_cache_read_tokens, image_input_tokens, 0, 0, 0,
+                output_tokens, reasoning_tokens, 0, audio_output_tokens, image_output_tokens,
+                web_searches, 0, 0, 0, 0, 0, 0, 0, 1
+            ]::Array(UInt64) AS units
+        FROM carded
+    ),
+    priced AS
+    (
+        SELECT
+            *,
+            toDecimal128(round(arraySum(arrayMap(
+                (unit, rate) -> if(rate > 0, unit * rate, toDecimal128(0, 18)),
+                units,
+                arrayResize(rates, 25, toDecimal128(-1, 18)))), 12), 12) AS amount,
+            has_usage AND arrayExists(
+                (unit, rate, number) -> unit > 0 AND rate < 0 AND number < 25,
+                units,
+                arrayResize(rates, 25, toDecimal128(-1, 18)),
+                arrayEnumerate(units)) AS lacks_rate,
+            arrayExists(
+                (unit, rate, number) -> unit > 0 AND rate > 0 AND number < 25,
+                units,
+                arrayResize(rates, 25, toDecimal128(-1, 18)),
+                arrayEnumerate(units)) AS has_rate
+        FROM rated
+    ),
+    listed AS
+    (
+        SELECT
+            *,
+            multiIf(
+                NOT has_usage OR entry.2 = '' OR empty(rates) OR (lacks_rate AND NOT has_rate), 'unpriced',
+                lacks_rate OR card.5 != '' OR is_estimate, 'estimated',
+                'priced') AS list_status
+        FROM priced
+    ),
+    judged AS
+    (
+        SELECT
+            *,
+            if(list_status = 'unpriced', NULL, amount) AS list_amount,
+            multiIf(
+                span_price_status != '', span_price_status,
+                reported_by = 'provider', 'provided',
+                reported_by = 'emitter' AND list_status = 'unpriced', 'estimated',
+                list_status) AS judged_status
+        FROM listed
+    )
+SELECT
+    trace_id,
+    span_id,
+    parent_span_id,
+    execution_id,
+    started_at,
+    ended_at,
+    service_name,
+    scope_name,
+    if(span_class = 'tool', 'tool', 'model') AS kind,
+    span_class,
+    provider,
+    model,
+    request_model,
+    operation,
+    service_tier,
+    if(has_usage, total_input, NULL) AS input_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    cache_write_1h_tokens,
+    tool_input_tokens,
+    audio_input_tokens,
+    audio_cache_read_tokens,
+    image_input_tokens,
+    if(has_usage, total_output, NULL) AS output_tokens,
+    reasoning_tokens,
+    audio_output_tokens,
+    image_output_tokens,
+    web_searches,
+    usage_marks,
+    multiIf(
+        span_price_status != '', span_cost_usd,
+        reported_by = 'provider' OR (reported_by = 'emitter' AND list_status = 'unpriced'),
+            CAST(round(reported_cost_usd, 12), 'Nullable(Decimal(38, 12))'),
+        list_amount) AS cost_usd,
+    if(span_price_status != '', span_list_cost_usd, list_amount) AS list_cost_usd,
+    judged_status AS price_status,
+    if(span_price_status != '', span_price_version, card.6) AS price_version,
+    if(span_price_status != '', span_price_model, entry.2) AS price_model,
+    is_estimate,
+    isNotNull(reported_cost_usd) AS has_reported_cost,
+    response_id,
+    status,
+    error_type,
+    organization,
+    team,
+    user_id,
+    feature,
+    agent_name,
+    component,
+    tool_name,
+    environment,
+    session_id,
+    0 AS version
+FROM judged;
