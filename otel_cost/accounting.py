@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from otel_cost.usage import AGGREGATE, MODEL, OTHER, TOOL, Reading, Usage
 
@@ -27,8 +26,7 @@ MAX_DEPTH = 1_000
 _K = TypeVar("_K", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """What accounting needs to know of one span; times in unix nanoseconds."""
 
     trace_id: str
@@ -64,8 +62,7 @@ class Span:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One span's part in the total.
 
     Attributes:
@@ -317,7 +314,7 @@ def _remainder(span: Span, leaves: Sequence[Span]) -> Entry:
     )
     if entry.input_tokens or entry.output_tokens or (span.usage is None and cost):
         return entry
-    return replace(entry, counted=False, reason=COVERED_BY_DESCENDANTS, cost_picousd=None, is_remainder=False)
+    return Entry(span, counted=False, reason=COVERED_BY_DESCENDANTS)
 
 
 def _cost_difference(span: Span, leaves: Sequence[Span]) -> int | None:

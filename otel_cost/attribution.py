@@ -13,8 +13,8 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
@@ -31,8 +31,7 @@ _PAYER_KEY = context.create_key("otel_cost.payer")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Payer:
+class Payer(NamedTuple):
     """Who the money is attributed to, and what spent it. An empty text is unknown.
 
     Attributes:
@@ -55,19 +54,16 @@ class Payer:
             return self
         if self is NOBODY:
             return other
-        return Payer(*(getattr(self, name) or getattr(other, name) for name in _FIELDS))
+        return Payer(*(own or theirs for own, theirs in zip(self, other, strict=True)))
 
     def attributes(self) -> dict[str, str]:
         """Return the known fields as span attributes (`otel_cost.team`, ...)."""
-        found = {name: getattr(self, name) for name in _FIELDS}
-        return {_ATTRIBUTE[name]: text for name, text in found.items() if text}
+        return {name: text for name, text in zip(_ATTRIBUTES, self, strict=True) if text}
 
 
 NOBODY = Payer()
-_FIELDS = tuple(field.name for field in fields(Payer))
-_ATTRIBUTE = {
-    name: EXECUTION_ID_NAME if name == "execution_id" else BAGGAGE_PREFIX + name for name in _FIELDS
-}
+_FIELDS = Payer._fields
+_ATTRIBUTES = (EXECUTION_ID_NAME, *(BAGGAGE_PREFIX + name for name in _FIELDS[1:]))
 _SOURCES = tuple((name, names.PAYER_NAMES.get(name, names.EXECUTION_ID)) for name in _FIELDS)
 _SOURCE_NAMES = frozenset(alias for _, aliases in _SOURCES for alias in aliases)
 
@@ -99,13 +95,12 @@ def payer_of_environment(environ: Mapping[str, str]) -> Payer:
 
 def payer_of_context(at: Context | None = None) -> Payer:
     """Return the payer of the enclosing `execution(...)`, here or in the calling service."""
-    here = context.get_value(_PAYER_KEY, at)
+    at = context.get_current() if at is None else at
+    here = at.get(_PAYER_KEY)
     if isinstance(here, Payer):
         return here
     carried = baggage.get_all(at)
-    if not carried:
-        return NOBODY
-    return Payer(**{name: clean(carried.get(_ATTRIBUTE[name])) for name in _FIELDS})
+    return Payer(*(clean(carried.get(name)) for name in _ATTRIBUTES)) if carried else NOBODY
 
 
 @contextmanager
@@ -145,7 +140,7 @@ def execution(
     payer = asked.over(payer_of_context())
     is_root = not trace.get_current_span().get_span_context().is_valid
     if is_root and not payer.execution_id:
-        payer = replace(payer, execution_id=uuid.uuid4().hex)
+        payer = payer._replace(execution_id=uuid.uuid4().hex)
     token = context.attach(_with_payer(payer, propagate=propagate))
     try:
         if is_root:
@@ -182,8 +177,7 @@ class Pseudonyms:
         """Return the payer with its personal ids replaced: `h:` and 32 hexadecimal digits."""
         if not self.key:
             return payer
-        hashed = {name: self._hash(getattr(payer, name)) for name in self.fields}
-        return replace(payer, **hashed)
+        return payer._replace(**{name: self._hash(getattr(payer, name)) for name in self.fields})
 
     def _hash(self, text: str) -> str:
         if not text or text.startswith("h:"):

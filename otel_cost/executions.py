@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from otel_cost import accounting
 from otel_cost.accounting import Span
@@ -23,8 +24,7 @@ RECENT_RESPONSES = 8_192
 """Response ids looked back at over all executions; the second record may be in another trace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(NamedTuple):
     """Money and tokens. `cost_picousd` sums what is known; `unpriced` counts the calls that are not in it."""
 
     cost_picousd: int = 0
@@ -32,7 +32,7 @@ class Amount:
     output_tokens: int = 0
     unpriced: int = 0
 
-    def __add__(self, other: Amount) -> Amount:
+    def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
         return Amount(
             self.cost_picousd + other.cost_picousd,
             self.input_tokens + other.input_tokens,
@@ -91,8 +91,7 @@ class Call:
     scopes: set[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What was decided about a span when it ended.
 
     Attributes:

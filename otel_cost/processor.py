@@ -176,7 +176,8 @@ class CostSpanProcessor(SpanProcessor):
         self, span: Span | ReadableSpan, attributes: dict[str, Any], payer: Payer, execution_id: str
     ) -> None:
         full = payer_of(attributes).over(payer).over(self._payer_of_resource(span)).over(self._process_payer)
-        attributes.update(self._pseudonyms.apply(full).attributes())
+        if full is not NOBODY:
+            attributes.update(self._pseudonyms.apply(full).attributes())
         attributes[names.EXECUTION_ID[0]] = execution_id
 
     def _payer_of_resource(self, span: Span | ReadableSpan) -> Payer:

@@ -60,8 +60,7 @@ def settings() -> str:
     ]
     rows += [(name, default, text) for name, (default, text) in OTHER_VARIABLES.items()]
     payer = [
-        (f"OTEL_COST_{item.name.upper()}", f"`otel_cost.{item.name}` of every call of the process")
-        for item in fields(Payer)
+        (f"OTEL_COST_{name.upper()}", f"`{name}` of every call of the process") for name in Payer._fields
     ]
     return "\n".join(
         [
@@ -75,7 +74,7 @@ def settings() -> str:
             "",
             "## Who pays, for a whole process",
             "",
-            "Used where neither the span, nor an enclosing `otel_cost.execution(...)`, nor the resource says.",
+            "Used where neither span nor enclosing `otel_cost.execution(...)` nor resource says.",
             "",
             *_table(("variable", "meaning"), [(f"`{name}`", text) for name, text in payer]),
             "",
@@ -171,7 +170,7 @@ def conventions() -> str:
         "",
         *_table(("attribute", "meaning"), [(f"`{k}`", v) for k, v in WRITTEN.items()]),
     ]
-    fields_written = ", ".join(f"`otel_cost.{item.name}`" for item in fields(Payer)[1:])
+    fields_written = ", ".join(f"`otel_cost.{name}`" for name in Payer._fields[1:])
     lines += ["", f"And the payer: {fields_written}.", ""]
     return "\n".join(lines)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 
@@ -88,7 +87,7 @@ def test_never_more_than_the_plain_sum(spans: list[Span]) -> None:
 def test_calls_alone_all_count(spans: list[Span]) -> None:
     """Calls of one scope without ids and without relation to each other count whole."""
     calls = [
-        replace(span, parent_span_id="", scope="a", reading=replace(span.reading, response_id=""))
+        span._replace(parent_span_id="", scope="a", reading=span.reading._replace(response_id=""))
         for span in spans
         if span.reading and span.reading.span_class == "model"
     ]

@@ -8,10 +8,24 @@ import sys
 
 import otel_cost
 
-AGENT_PLANE = (
-    "accounting attributes attribution charging config containment documents emitters errors executions"
-    " instrument metrics money pricing processor usage"
-).split()
+AGENT_PLANE = [
+    "accounting",
+    "attributes",
+    "attribution",
+    "charging",
+    "config",
+    "containment",
+    "documents",
+    "emitters",
+    "errors",
+    "executions",
+    "instrument",
+    "metrics",
+    "money",
+    "pricing",
+    "processor",
+    "usage",
+]
 SERVER_ONLY = {
     "chdb",
     "clickhouse_connect",
