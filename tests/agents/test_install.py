@@ -24,7 +24,8 @@ from otel_cost.sampling import MeteringSampler
 from tests.agents.harness import Program
 
 # gpt-5-mini: $0.25 input, $0.025 cached, $2.00 output per million tokens
-# (genai-prices 0.2.3, from https://developers.openai.com/api/docs/pricing): 400 * 0.25 + 600 * 0.025 + 200 * 2 = 515.
+# (genai-prices 0.2.3, from https://developers.openai.com/api/docs/pricing).
+# 400 * 0.25 + 600 * 0.025 + 200 * 2.00 = 515 millionths of a dollar.
 CALL = {
     "gen_ai.operation.name": "chat",
     "gen_ai.provider.name": "openai",
