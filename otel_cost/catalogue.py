@@ -19,9 +19,16 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from otel_cost.providers import HOSTS, PASS_THROUGH, VENDORS, canonical_provider, provider_regexp
+from otel_cost.providers import (
+    HOSTS,
+    PASS_THROUGH,
+    TOLD_BY_MODEL,
+    VENDORS,
+    canonical_provider,
+    provider_regexp,
+)
 
-REGION = r"(?:global|regional|us|eu|apac|us-gov|au|ca|jp|in|sa|me|il|uk|kr|sg)\."
+REGION = r"(?:us|eu|apac|us-gov|au|ca|jp|in|sa|me|il|uk|kr|sg)\."
 MAKER = (
     r"(?:ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai|nvidia|openai|qwen|writer"
     r"|zai)\."
@@ -47,7 +54,9 @@ _DATE = re.compile(r"(?<![0-9])(20[0-9]{2})-(0[1-9]|1[0-2])-([0-3][0-9])(?![0-9]
 _COMPACT_DATE = re.compile(r"(?<![0-9])(20[0-9]{2})(0[1-9]|1[0-2])([0-3][0-9])(?![0-9])")
 _VERSION_AT_END = re.compile(rf"{VERSION}\Z")
 _REGION_HEAD = re.compile(REGION)
-_BEDROCK_HEAD = re.compile(rf"(?:{REGION})?{MAKER}")
+_MAKER_HEAD = re.compile(MAKER)
+_YEAR = re.compile(r"-20[0-9]{2}.*")
+_BEDROCK_HEAD = re.compile(rf"(?:{REGION}|global\.|regional\.)?{MAKER}")
 _ARN = re.compile(rf"{ARN}\Z")
 _LITERAL = re.compile(r"\^?\(?([a-z0-9/-]+)")
 
@@ -95,9 +104,19 @@ class Derived(NamedTuple):
     after: str
     model: str
     caveat: str
+    precedes: bool = False
+    """Such names would otherwise match the other model itself."""
 
 
 DERIVED = (
+    Derived(
+        "azure",
+        "(?:eu|us|us-gov|apac)/",
+        "",
+        "{}:data-zone",
+        "deployments in a data zone cost more than the global rate",
+        precedes=True,
+    ),
     Derived("openai", "ft:", ":.*", "ft:{}", "the rates of this fine-tuned model are not known: its base's"),
     Derived(
         "openrouter", "", ":(?:nitro|floor|exacto|online)", "{}:routed", "the route chosen sets the price"
@@ -156,7 +175,7 @@ class Listing:
 
 def undated(name: str) -> str:
     """Return a name with its date written without dashes, as some gateways write it."""
-    return _DATE.sub(r"\1\2\3", name)
+    return _DATE.sub(r"\1\2\3", name) if "20" in name else name
 
 
 def stems(name: str) -> Iterator[str]:
@@ -170,7 +189,8 @@ def stems(name: str) -> Iterator[str]:
 def _literal(clause: Sequence[Any]) -> str:
     kind, value = clause
     found = _LITERAL.match(value) if kind == "regex" else None
-    return found.group(1) if found else undated(value) if kind != "regex" else ""
+    text = found.group(1) if found else value if kind != "regex" else ""
+    return _YEAR.sub("", text)
 
 
 @lru_cache(maxsize=1024)
@@ -236,8 +256,8 @@ class Catalogue:
             for listing in self._listings_of(name):
                 yield from listing.entries
         for derived in DERIVED:
-            for entry in self._listing(derived.provider, derived.provider).entries:
-                yield _derive(derived, entry)
+            for listing in self._listings_of(derived.provider):
+                yield from (_derive(derived, entry) for entry in listing.entries)
 
     def resolve(self, model: str, provider: str | None) -> Entry | None:
         """Return the entry that a provider and a model name mean, as a span gives them, or None."""
@@ -247,16 +267,19 @@ class Catalogue:
             position = _position(name, named, segments) if name else 0
             if position is not None and (entry := listing.find(_suffixes(segments, position))):
                 return entry
-        for name in HOSTS if any(name in HOSTS for name in named) else ():
-            if name in named and (entry := self._find(name, _suffixes(segments, named[name]))):
+        names = _suffixes(segments, 0)
+        if entry := self._find_derived(names, named, precedes=True):
+            return entry
+        ordered = named if len(named) < 2 else [name for name in PROVIDERS if name in named]
+        for name in ordered:
+            if name in HOSTS and (entry := self._find(name, _suffixes(segments, named[name]))):
                 return entry
         if any(position < 2 and _ends_search(name) for name, position in named.items()):
             return None
-        for name in VENDORS:
-            if name in named and (entry := self._find(name, _suffixes(segments, named[name]))):
+        for name in ordered:
+            if name in VENDORS and (entry := self._find(name, _suffixes(segments, named[name]))):
                 return entry
-        names = _suffixes(segments, 0)
-        return self._find_by_model(names) or self._find_derived(names, named)
+        return self._find_by_model(names) or self._find_derived(names, named, precedes=False)
 
     def _listing(self, owner: str, biller: str) -> Listing:
         """Return the models of `owner` as billed by another, made when first asked for: few are ever used."""
@@ -285,19 +308,20 @@ class Catalogue:
         evident = [name for name in names if _BEDROCK_HEAD.match(name)]
         if evident and (entry := self._find("aws", evident)):
             return entry
-        for vendor in VENDORS:
+        for vendor in TOLD_BY_MODEL:
             if entry := self._listing(vendor, vendor).find(names):
                 return entry
         return None
 
-    def _find_derived(self, names: list[str], named: Mapping[str, int]) -> Entry | None:
+    def _find_derived(self, names: list[str], named: Mapping[str, int], *, precedes: bool) -> Entry | None:
         for derived in DERIVED:
-            if derived.provider in HOSTS and derived.provider not in named:
+            if derived.precedes != precedes or (derived.provider in HOSTS and derived.provider not in named):
                 continue
             pattern = _compiled("regex", f"{derived.before}(.*?){derived.after}")
             bases = [found.group(1) for name in names if (found := pattern.match(name))]
-            if bases and (entry := self._listing(derived.provider, derived.provider).find_exactly(bases)):
-                return _derive(derived, entry)
+            for listing in self._listings_of(derived.provider) if bases else ():
+                if entry := listing.find_exactly(bases):
+                    return _derive(derived, entry)
         return None
 
     def pattern_rows(self) -> Iterator[PatternRow]:
@@ -309,6 +333,9 @@ class Catalogue:
         for name, listing in self._overlays:
             head = rf"(?:.*/)?{_names_regexp(name)}/(?:.*/)?" if name else "[^/]*/(?:.*/)?"
             yield from _patterns_of(listing, head, plain_regexps)
+        for derived in DERIVED:
+            if derived.precedes:
+                yield from self._derived_patterns(derived)
         for name in HOSTS:
             yield from self._named_patterns(name)
         for name in HOSTS:
@@ -317,10 +344,11 @@ class Catalogue:
         for name in VENDORS:
             yield from self._named_patterns(name)
         yield from _patterns_of(self._listing("aws", "aws"), "[^/]*/(?:.*/)?", evident_regexps)
-        for name in VENDORS:
+        for name in TOLD_BY_MODEL:
             yield from _patterns_of(self._listing(name, name), "[^/]*/(?:.*/)?", plain_regexps)
         for derived in DERIVED:
-            yield from self._derived_patterns(derived)
+            if not derived.precedes:
+                yield from self._derived_patterns(derived)
 
     def _named_patterns(self, provider: str) -> Iterator[tuple[str, Entry | None]]:
         head = rf"(?:.*/)?{_names_regexp(provider)}/(?:.*/)?"
@@ -330,14 +358,13 @@ class Catalogue:
             yield from _patterns_of(listing, head, plain_regexps)
 
     def _derived_patterns(self, derived: Derived) -> Iterator[tuple[str, Entry | None]]:
-        listing = self._listing(derived.provider, derived.provider)
         head = rf"(?:.*/)?{_names_regexp(derived.provider)}/" if derived.provider in HOSTS else "[^/]*/"
-        for index, entry in enumerate(listing.entries):
-            _, names = plain_regexps(listing, index)
-            yield (
-                f"{head}(?:.*/)?{derived.before}(?:{'|'.join(names)}){derived.after}",
-                _derive(derived, entry),
-            )
+        for listing in self._listings_of(derived.provider):
+            for index, entry in enumerate(listing.entries):
+                names = "|".join(plain_regexps(listing, index)[1])
+                if names:
+                    regexp = f"{head}(?:.*/)?{derived.before}(?:{names}){derived.after}"
+                    yield regexp, _derive(derived, entry)
 
 
 def listing_of(provider: str, models: Mapping[str, Mapping[str, Any]], source: str = "") -> Listing:
@@ -401,7 +428,7 @@ def _bedrock_names(name: str) -> Iterator[str]:
     shorter = _REGION_HEAD.sub("", name, count=1) if _REGION_HEAD.match(name) else name
     if shorter != name:
         yield shorter
-    maker = _BEDROCK_HEAD.match(shorter)
+    maker = _MAKER_HEAD.match(shorter)
     if maker:
         yield shorter[maker.end() :]
 

@@ -89,7 +89,7 @@ def check(book: PriceBook, now: datetime) -> dict[str, Any]:
 
 
 def _steps(card: Card) -> Iterator[dict[str, Any]]:
-    for start, _ in reversed(card.steps):
+    for start in reversed(card.thresholds):
         yield {"above_input_tokens": start, "rates": _distinct(_usd(card, start, 10**6))}
 
 

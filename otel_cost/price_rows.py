@@ -45,7 +45,7 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
         }
         head |= {"valid_from": period.since, "valid_to": valid_to}
         windows = tuple((begin, end) for begin, end, _ in period.windows)
-        if period.card.factors[-1][1]:
+        if period.card.own:
             yield (
                 head
                 | {"peak_windows": windows}
@@ -72,12 +72,13 @@ def _origin(entry: Entry, card: Card, version: str) -> dict[str, Any]:
 
 
 def _columns(card: Card) -> dict[str, Any]:
-    base, *above = reversed(card.steps)
-    made: dict[str, Any] = dict(zip(PRICED_UNITS, map(_usd, base[1]), strict=True))
+    base, *above = reversed(card.thresholds)
+    made: dict[str, Any] = {unit: _usd(rate) for unit, rate in card.rates(base).items()}
     for number, prefix in enumerate(THRESHOLDS):
-        start, rates = above[number] if number < len(above) else (0, (None,) * len(PRICED_UNITS))
+        start = above[number] if number < len(above) else 0
         made[f"{prefix}_input_tokens"] = start
-        made |= {f"{unit}_{prefix}": _usd(rate) for unit, rate in zip(PRICED_UNITS, rates, strict=True)}
+        rates = card.rates(start + 1) if start else dict.fromkeys(PRICED_UNITS)
+        made |= {f"{unit}_{prefix}": _usd(rate) for unit, rate in rates.items()}
     return made
 
 

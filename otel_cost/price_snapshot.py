@@ -58,6 +58,9 @@ def build(overrides: Path = OVERRIDES) -> dict[str, Any]:
     ours = read(overrides, sources_required=True)
     for provider, model, entry in ours.models:
         _lay_over(made[provider]["models"], model, entry)
+    for name, target in ours.deployments.items():
+        provider, _, model = target.partition("/")
+        made[provider]["models"][model]["match"].append(name)
     for provider, tier, multiplier, _, _ in ours.service_tiers:
         made[provider].setdefault("service_tiers", {})[tier] = multiplier
     digest = hashlib.sha256(overrides.read_bytes()).hexdigest()[:8]

@@ -353,23 +353,23 @@ def is_unusual(usage: Usage) -> bool:
 def _price_any(card: Card, usage: Usage, summed: bool) -> Charge:
     total = 0 if summed else usage.total_input_tokens
     _, rates, fee = next(step for step in card.factors if total > step[0] or not step[0])
-    if not rates:
+    if not rates and not fee:
         return Charge("unpriced", None, None, "no rates are published", usage, card)
-    amounts = card.priced(usage)
+    amounts = [getattr(usage, bucket) for bucket in card.known]
     reason = _caveat(card, usage, summed)
-    if any(card.unpriced(usage)) and not any(amounts):
+    if not any(amounts) and any(getattr(usage, bucket) for bucket in card.unpriced_buckets):
         return Charge("unpriced", None, None, reason, usage, card)
     atto = sum(map(mul, amounts, rates)) + fee
     status: PriceStatus = "estimated" if reason else "priced"
     listed = (atto + _HALF) // _ATTO_PER_PICO
-    return Charge(status, _discounted(atto, card.discount_ratio), listed, reason, usage, card)
+    return Charge(status, _discounted(atto, card.terms.discount_ratio), listed, reason, usage, card)
 
 
 def _caveat(card: Card, usage: Usage, summed: bool) -> str:
     missing = [bucket for bucket in card.unpriced_buckets if getattr(usage, bucket)]
     if missing:
         return f"no rate for {', '.join(missing)}"
-    if summed and len(card.steps) > 1 and usage.total_input_tokens > card.steps[-2][0]:
+    if summed and len(card.thresholds) > 1 and usage.total_input_tokens > card.thresholds[-2]:
         return SUMMED
     return card.estimated
 

@@ -20,6 +20,7 @@ HOSTS: dict[str, str] = {
     "huggingface_publicai": "huggingface_publicai",
     "huggingface_sambanova": "huggingface_sambanova",
     "huggingface_together": "huggingface_together",
+    "perplexity": "perplexity* chatperplexity",
     "groq": "groq* chatgroq",
     "cerebras": "cerebras* chatcerebras",
     "together": "together* togetherai togethercomputer",
@@ -53,7 +54,6 @@ VENDORS: dict[str, str] = {
     "deepseek": "deepseek* deep_seek chatdeepseek",
     "x-ai": "x-ai x_ai x.ai xai* chatxai grok",
     "moonshotai": "moonshot* moonshotai* kimi",
-    "perplexity": "perplexity* chatperplexity",
     "minimax": "minimax* minimaxi",
     "zhipuai": "zhipu* zhipuai* bigmodel",
     "zai": "zai* z-ai z.ai z_ai",
@@ -61,7 +61,10 @@ VENDORS: dict[str, str] = {
     "meta": "meta",
     "elevenlabs": "elevenlabs eleven_labs",
 }
-"""Providers that make the models they sell, in the order in which a model alone is looked for."""
+"""Providers that make the models they sell, a model alone is looked for in this order."""
+
+TOLD_BY_MODEL = (*VENDORS, "perplexity")
+"""Where a model without a provider is looked for: what only the maker sells under that name."""
 
 PROVIDERS = {**HOSTS, **VENDORS}
 

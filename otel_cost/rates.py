@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from functools import partial
-from operator import attrgetter
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from otel_cost.usage import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS, Usage
+from otel_cost.usage import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS
 
 if TYPE_CHECKING:
     from otel_cost.catalogue import Entry
@@ -30,14 +29,8 @@ STANDARD_TIERS = frozenset(
 )
 """Service tiers that mean the list price."""
 
-_SCALES = {
-    "per_mtok": 10**6,
-    "per_mchar": 10**6,
-    "per_kcount": 10**3,
-    "per_kpage": 10**3,
-    "per_hour": 3600,
-    "each": 1,
-}
+SECONDS_PER_HOUR = 3600
+
 _SPECIAL_KEYS = {
     "images": "images_usd_each",
     "audio_seconds": "audio_usd_per_hour",
@@ -77,26 +70,47 @@ TOKEN_UNITS = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
 TOKEN_RATE_KEYS = frozenset(key for key, unit in RATE_KEYS.items() if unit in TOKEN_UNITS)
 """Rates that a service tier's multiplier changes: fees for searches and requests stay."""
 
-Rates = Mapping[str, Sequence[tuple[int, str]]]
-"""USD rates by key of `RATE_KEYS`: steps of (more input tokens than, USD), the first one at 0."""
+_ATTO_EXPONENTS = {"per_mtok": 12, "per_mchar": 12, "per_kcount": 15, "per_kpage": 15, "each": 18}
+_EXPONENTS = {
+    key: next((exponent for suffix, exponent in _ATTO_EXPONENTS.items() if key.endswith(suffix)), None)
+    for key in RATE_KEYS
+}
+
+Rates = Mapping[str, tuple[tuple[int, int], ...]]
+"""Rates by bucket: steps of (more input tokens than, atto-USD per unit), the first one at 0."""
 
 
-def parse_rates(text: str) -> dict[str, list[tuple[int, str]]]:
+@lru_cache(maxsize=4096)
+def parse_rates(text: str) -> Rates:
     """Return the rates of the snapshot's notation: `input_usd_per_mtok=3|200000:6 output_usd_per_mtok=15`."""
-    rates = {}
+    rates: dict[str, tuple[tuple[int, int], ...]] = {}
     for item in text.split():
         key, _, steps = item.partition("=")
         base, *tiers = steps.split("|")
-        rates[key] = [(0, base), *((int(start), usd) for start, usd in (tier.split(":") for tier in tiers))]
+        made = [(0, atto_usd(key, base))]
+        for tier in tiers:
+            start, _, usd = tier.partition(":")
+            made.append((int(start), atto_usd(key, usd)))
+        rates[RATE_KEYS[key]] = tuple(made)
     return rates
 
 
 def atto_usd(rate_key: str, usd: str) -> int:
     """Return a rate as whole atto-USD per unit; the unit is in the key, as in `input_usd_per_mtok`.
 
-    A rate per hour that does not divide into seconds is rounded half up at the last atto-USD.
+    A rate finer than an atto-USD per unit, as one per hour can be, is rounded half up.
     """
-    scale = next(scale for suffix, scale in _SCALES.items() if rate_key.endswith(suffix))
+    exponent = _EXPONENTS[rate_key]
+    whole, _, fraction = usd.partition(".")
+    digits = whole + fraction
+    if exponent is None or len(fraction) > exponent or not digits.isdecimal():
+        return _rounded_atto_usd(rate_key, usd)
+    return int(digits) * 10 ** (exponent - len(fraction))
+
+
+def _rounded_atto_usd(rate_key: str, usd: str) -> int:
+    exponent = _EXPONENTS[rate_key]
+    scale = SECONDS_PER_HOUR if exponent is None else 10 ** (18 - exponent)
     numerator, denominator = Decimal(usd).as_integer_ratio()
     return (2 * numerator * ATTO + denominator * scale) // (2 * denominator * scale)
 
@@ -112,37 +126,6 @@ PLAIN_BUCKETS = (
 """What all but a few calls consist of, so pricing looks at the other buckets only when one is used."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Card:
-    """The rates of one model that hold at one time for one service tier, ready to multiply.
-
-    Attributes:
-        steps: (more input tokens than, atto-USD of each of `PRICED_UNITS` or None), highest threshold first.
-        estimated: Why these rates are not the model's own, or an empty text.
-        discount_ratio: What the customer pays less than list price, from 0 to 1.
-        version: The price book that the rates are from.
-        factors: As `steps`, for the priced buckets alone, and the fee of the request.
-        plain: As `factors`, for `PLAIN_BUCKETS`; empty where one of them has no rate, or the amount needs
-            a second look (a discount, an estimate).
-    """
-
-    entry: Entry
-    steps: tuple[tuple[int, tuple[int | None, ...]], ...]
-    estimated: str
-    discount_ratio: Decimal
-    version: str
-    priced: Callable[[Usage], tuple[int, ...]]
-    unpriced: Callable[[Usage], tuple[int, ...]]
-    unpriced_buckets: tuple[str, ...]
-    factors: tuple[tuple[int, tuple[int, ...], int], ...]
-    plain: tuple[tuple[int, tuple[int, ...], int], ...]
-
-    def rates(self, input_tokens: int) -> dict[str, int | None]:
-        """Return the atto-USD of each bucket for a request with this much input, cached input included."""
-        rates = next(rates for start, rates in self.steps if input_tokens > start or not start)
-        return dict(zip(PRICED_UNITS, rates, strict=True))
-
-
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What holds for all rates of an entry: the customer's discount, the book's version, a caveat."""
@@ -152,51 +135,106 @@ class Terms:
     caveat: str = ""
 
 
-def make_card(entry: Entry, rates: Rates, terms: Terms = Terms(), estimated: str = "") -> Card:
+STANDARD_TERMS = Terms()
+
+
+@dataclass(eq=False)
+class Card:
+    """The rates of one model that hold at one time for one service tier, ready to multiply.
+
+    Attributes:
+        own: The rates that are published; other buckets take theirs from these.
+        estimated: Why these rates are not the model's own, or an empty text.
+        plain: (more input tokens than, rates of `PLAIN_BUCKETS`, the request's fee), highest threshold first;
+            empty where one of them has no rate, or the amount needs a second look (a discount, an estimate).
+    """
+
+    entry: Entry
+    own: Rates
+    terms: Terms
+    estimated: str
+    plain: tuple[tuple[int, tuple[int, ...], int], ...]
+
+    @property
+    def version(self) -> str:
+        """The price book that the rates are from."""
+        return self.terms.version
+
+    @cached_property
+    def known(self) -> tuple[str, ...]:
+        """Buckets that have a rate."""
+        return tuple(bucket for bucket in BUCKETS if _effective(self.own, bucket, 0) is not None)
+
+    @cached_property
+    def unpriced_buckets(self) -> tuple[str, ...]:
+        """Buckets that have none: using one leaves the amount incomplete."""
+        return tuple(bucket for bucket in BUCKETS if bucket not in self.known)
+
+    @cached_property
+    def factors(self) -> tuple[tuple[int, tuple[int, ...], int], ...]:
+        """As `plain`, for the buckets that have a rate."""
+        return _factors(self.own, self.known)
+
+    @cached_property
+    def thresholds(self) -> tuple[int, ...]:
+        """More input tokens than which other rates hold, highest first; the last is 0."""
+        return _thresholds(self.own)
+
+    def rates(self, input_tokens: int) -> dict[str, int | None]:
+        """Return the atto-USD of each of `PRICED_UNITS` for a request with so much input in total."""
+        start = next(start for start in self.thresholds if input_tokens > start or not start)
+        return {unit: _effective(self.own, unit, start) for unit in PRICED_UNITS}
+
+
+def make_card(entry: Entry, own: Rates, terms: Terms = STANDARD_TERMS, estimated: str = "") -> Card:
     """Compile rates: every bucket gets its own, or that of the most specific bucket around it, or none."""
-    own = {
-        RATE_KEYS[key]: [(start, atto_usd(key, usd)) for start, usd in steps] for key, steps in rates.items()
-    }
-    starts = sorted({start for steps in own.values() for start, _ in steps} or {0}, reverse=True)
-    steps = tuple((start, tuple(_effective(own, unit, start) for unit in PRICED_UNITS)) for start in starts)
-    known = tuple(bucket for bucket, rate in zip(BUCKETS, steps[-1][1], strict=False) if rate is not None)
-    unknown = tuple(bucket for bucket in BUCKETS if bucket not in known)
-    is_plain = not (estimated or terms.caveat or terms.discount_ratio)
-    return Card(
-        entry=entry,
-        steps=steps,
-        estimated=estimated or terms.caveat,
-        discount_ratio=terms.discount_ratio,
-        version=terms.version,
-        priced=_getter(known),
-        unpriced=_getter(unknown),
-        unpriced_buckets=unknown,
-        factors=_factors(steps, known),
-        plain=_factors(steps, PLAIN_BUCKETS) if is_plain and set(PLAIN_BUCKETS) <= set(known) else (),
+    estimated = estimated or terms.caveat
+    is_plain = not estimated and not terms.discount_ratio
+    return Card(entry, own, terms, estimated, _plain_factors(own) if is_plain else ())
+
+
+def _plain_factors(own: Rates) -> tuple[tuple[int, tuple[int, ...], int], ...]:
+    if "input_tokens" not in own or "output_tokens" not in own:
+        return ()
+    if any(len(steps) > 1 for steps in own.values()):
+        return _factors(own, PLAIN_BUCKETS)
+    fresh, output = own["input_tokens"], own["output_tokens"]
+    write = own.get("cache_write_tokens", fresh)
+    found = (
+        fresh,
+        own.get("cache_read_tokens", fresh),
+        write,
+        own.get("cache_write_1h_tokens", write),
+        output,
+        own.get("reasoning_tokens", output),
     )
+    fee = own[REQUESTS][0][1] if REQUESTS in own else 0
+    return ((0, tuple(steps[0][1] for steps in found), fee),)
 
 
-def _factors(
-    steps: Iterable[tuple[int, tuple[int | None, ...]]], buckets: Sequence[str]
-) -> tuple[tuple[int, tuple[int, ...], int], ...]:
+def _factors(own: Rates, buckets: Sequence[str]) -> tuple[tuple[int, tuple[int, ...], int], ...]:
     made = []
-    for start, rates in steps:
-        named = dict(zip(PRICED_UNITS, rates, strict=True))
-        made.append((start, tuple(named[bucket] or 0 for bucket in buckets), named[REQUESTS] or 0))
+    for start in _thresholds(own):
+        rates = tuple(_effective(own, bucket, start) or 0 for bucket in buckets)
+        made.append((start, rates, _effective(own, REQUESTS, start) or 0))
     return tuple(made)
 
 
-def _effective(own: Mapping[str, list[tuple[int, int]]], unit: str, start: int) -> int | None:
-    for candidate in (unit, *PARENTS.get(unit, ())):
-        if candidate in own:
-            return [rate for threshold, rate in own[candidate] if threshold <= start][-1]
-    return None
+def _thresholds(own: Rates) -> tuple[int, ...]:
+    return tuple(sorted({start for steps in own.values() for start, _ in steps} or {0}, reverse=True))
 
 
-def _getter(buckets: Sequence[str]) -> Callable[[Usage], tuple[int, ...]]:
-    if len(buckets) > 1:
-        return attrgetter(*buckets)
-    return lambda usage: tuple(getattr(usage, bucket) for bucket in buckets)
+def _effective(own: Rates, unit: str, start: int) -> int | None:
+    steps = own.get(unit)
+    if steps is None:
+        steps = next((own[parent] for parent in PARENTS.get(unit, ()) if parent in own), None)
+        if steps is None:
+            return None
+    rate = steps[0][1]
+    for threshold, above in steps[1:]:
+        if threshold <= start:
+            rate = above
+    return rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +287,7 @@ def unix_ns(moment: datetime) -> int:
 
 
 def make_schedule(
-    entry: Entry,
-    service_tier: str = "",
-    multiplier: str | None = None,
-    terms: Terms = Terms(),
+    entry: Entry, service_tier: str = "", multiplier: str | None = None, terms: Terms = STANDARD_TERMS
 ) -> Schedule:
     """Compile the rates of a model for a service tier, as text in lower case or empty for the standard one.
 
@@ -297,19 +332,21 @@ def _second(clock: str) -> int:
 def _tier_card(
     entry: Entry, text: str, *, changes: Sequence[Rates], tier: str, multiplier: str | None, terms: Terms
 ) -> Card:
-    rates: Rates = parse_rates(text)
+    rates = parse_rates(text)
     if tier in STANDARD_TIERS:
         return make_card(entry, rates, terms)
     if changes:
         # The first variant that names a rate wins, as in genai-prices.
         return make_card(entry, {**rates, **ChainMap(*map(dict, changes))}, terms)
     if multiplier is not None:
-        return make_card(entry, dict(_multiplied(rates, multiplier)), terms)
+        return make_card(entry, _multiplied(rates, Decimal(multiplier)), terms)
     return make_card(entry, rates, terms, f"no rates known for service tier {tier!r}: list price")
 
 
-def _multiplied(rates: Rates, multiplier: str) -> Iterator[tuple[str, Sequence[tuple[int, str]]]]:
-    for key, steps in rates.items():
-        if key in TOKEN_RATE_KEYS:
-            steps = [(start, str(Decimal(usd) * Decimal(multiplier))) for start, usd in steps]
-        yield key, steps
+def _multiplied(rates: Rates, multiplier: Decimal) -> Rates:
+    return {
+        unit: tuple((start, int(atto * multiplier)) for start, atto in steps)
+        if unit in TOKEN_UNITS
+        else steps
+        for unit, steps in rates.items()
+    }
