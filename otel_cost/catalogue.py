@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from otel_cost.providers import (
     HOSTS,
     PASS_THROUGH,
+    PROVIDERS,
     TOLD_BY_MODEL,
     VENDORS,
     canonical_provider,
