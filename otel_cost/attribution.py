@@ -90,7 +90,8 @@ def payer_of(attributes: Mapping[str, Any]) -> Payer:
 
 def payer_of_environment(environ: Mapping[str, str]) -> Payer:
     """Return the payer of the process: `OTEL_COST_TEAM`, `OTEL_COST_ORGANIZATION`, ..."""
-    return Payer(**{name: clean(environ.get(f"OTEL_COST_{name.upper()}")) for name in _FIELDS})
+    found = Payer(*(clean(environ.get(f"OTEL_COST_{name.upper()}")) for name in _FIELDS))
+    return found if any(found) else NOBODY
 
 
 def payer_of_context(at: Context | None = None) -> Payer:
