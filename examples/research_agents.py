@@ -1,4 +1,4 @@
-"""A trip planner of two agents on the OpenAI Agents SDK: one is the tool of the other, the answer is streamed.
+"""A trip planner of two agents on the OpenAI Agents SDK: one is a tool of the other, the answer is streamed.
 
 Nothing in here knows about cost or OpenTelemetry. See what it spends with
 

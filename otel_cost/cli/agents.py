@@ -94,3 +94,21 @@ def doctor(
         out.print(table)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option(help="Keep the store of an earlier demo.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop what an earlier demo left running.")] = False,
+    home: Annotated[Path, typer.Option(help="Where the demo keeps its store.")] = Path(".demo"),
+    data: Annotated[Path | None, typer.Option(help="Directory of recorded traces to import.")] = None,
+) -> None:
+    """Run real agents against a fake provider, import recorded traces, and show what everything cost."""
+    from otel_cost.demo import stage
+
+    home = home.resolve()
+    if stop:
+        stage.stop(stage.Stage(home, out.print))
+        typer.echo("stopped")
+        return
+    stage.perform(home, keep=keep, data=data, say=lambda text: typer.echo(text))
