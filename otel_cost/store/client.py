@@ -253,7 +253,7 @@ def _connect(place: Server) -> Client:
         return clickhouse_connect.get_client(
             host=place.host,
             port=place.port,
-            username=place.user,
+            username=None if place.token else place.user,
             password=place.password,
             database=place.database,
             interface="https" if place.secure else "http",
