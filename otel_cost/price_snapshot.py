@@ -54,7 +54,7 @@ def build(overrides: Path = OVERRIDES) -> dict[str, Any]:
     """Return the snapshot: the installed `genai-prices` with our own dated rates laid over it."""
     from genai_prices.data import providers
 
-    made = {provider.id: _provider(provider) for provider in providers}
+    made = translate(providers)
     ours = read(overrides, sources_required=True)
     for provider, model, entry in ours.models:
         _lay_over(made[provider]["models"], model, entry)
@@ -65,6 +65,11 @@ def build(overrides: Path = OVERRIDES) -> dict[str, Any]:
         made[provider].setdefault("service_tiers", {})[tier] = multiplier
     digest = hashlib.sha256(overrides.read_bytes()).hexdigest()[:8]
     return {"version": f"genai-prices {version('genai-prices')}, otel-cost {digest}", "providers": made}
+
+
+def translate(providers: Iterable[Any]) -> dict[str, Any]:
+    """Return `genai_prices.types.Provider` objects in the notation of the snapshot, by provider."""
+    return {provider.id: _provider(provider) for provider in providers}
 
 
 def _lay_over(models: dict[str, Any], model: str, entry: dict[str, Any]) -> None:
