@@ -88,17 +88,28 @@ LANGFUSE_DETAILS: dict[str, tuple[str, ...]] = {
         "input_cached_tokens",
         "cache_read_input_tokens",
         "cache_read_tokens",
+        "prompt_tokens_details.cached_tokens",
+        "input_tokens_details.cached_tokens",
     ),
     "cache_write_tokens": (
         "input_cache_creation",
         "cache_creation_input_tokens",
         "input_cache_write",
         "cache_write_tokens",
+        "prompt_tokens_details.cache_write_tokens",
+        "input_tokens_details.cache_write_tokens",
     ),
-    "reasoning_tokens": ("output_reasoning", "output_reasoning_tokens", "reasoning_tokens"),
-    "audio_input_tokens": ("input_audio", "input_audio_tokens"),
-    "audio_output_tokens": ("output_audio", "output_audio_tokens"),
+    "reasoning_tokens": (
+        "output_reasoning",
+        "output_reasoning_tokens",
+        "reasoning_tokens",
+        "completion_tokens_details.reasoning_tokens",
+        "output_tokens_details.reasoning_tokens",
+    ),
+    "audio_input_tokens": ("input_audio", "input_audio_tokens", "prompt_tokens_details.audio_tokens"),
+    "audio_output_tokens": ("output_audio", "output_audio_tokens", "completion_tokens_details.audio_tokens"),
 }
+"""Langfuse's own flat keys, and OpenAI's usage object, which its OpenAI wrapper passes on as it is."""
 
 
 def parse(text: object) -> dict[str, Any]:
@@ -150,7 +161,7 @@ def details(attributes: Mapping[str, Any]) -> Reported:
         **_vercel_metadata(attributes),
         **_pick(parse(attributes.get(names.INPUT_TOKEN_DETAILS)), LANGSMITH_DETAILS),
         **_pick(parse(attributes.get(names.OUTPUT_TOKEN_DETAILS)), LANGSMITH_OUTPUT_DETAILS),
-        **_pick(parse(attributes.get(names.LANGFUSE_USAGE_DETAILS)), LANGFUSE_DETAILS),
+        **_pick(_flat(parse(attributes.get(names.LANGFUSE_USAGE_DETAILS))), LANGFUSE_DETAILS),
     }
 
 
@@ -166,6 +177,17 @@ def vercel_service_tier(attributes: Mapping[str, Any]) -> str:
     openai = parse(attributes.get(names.PROVIDER_METADATA)).get("openai")
     tier = openai.get("serviceTier") if isinstance(openai, dict) else None
     return tier if isinstance(tier, str) else ""
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document with the members of inner objects beside their parents: `outer.inner`."""
+    inner = {
+        f"{name}.{key}": value
+        for name, held in document.items()
+        if isinstance(held, dict)
+        for key, value in held.items()
+    }
+    return {**document, **inner}
 
 
 def _pick(document: Mapping[str, Any], table: Mapping[str, tuple[str, ...]]) -> Reported:
