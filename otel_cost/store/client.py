@@ -33,6 +33,18 @@ READ_ONLY = {
 }
 """What a person's own statement may do: read, for a minute, a million rows."""
 
+WRITE = {
+    "short_circuit_function_evaluation": "disable",
+    "query_plan_enable_optimizations": 0,
+    "optimize_and_compare_chain": 0,
+    "compile_expressions": 0,
+    "max_partitions_per_insert_block": 0,
+    "materialized_views_ignore_errors": 0,
+    "max_recursive_cte_evaluation_depth": 1_001,
+}
+"""Settings of an insert: the views are long plain expressions, which ClickHouse makes slow by optimising them (ten times
+for a hundred spans), and a file of old spans may touch any number of days."""
+
 _SETTINGS = {"session_timezone": "UTC", "date_time_output_format": "simple"}
 
 _log = logging.getLogger(__name__)
@@ -82,6 +94,11 @@ class Store:
         with self._statement("pending") as client:
             return migrations.pending(client)
 
+    def is_empty(self) -> bool:
+        """Whether no migration was ever applied here."""
+        with self._statement("is_empty") as client:
+            return not migrations.has_history(client)
+
     def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Store a batch of spans, price them and decide which count. On return they are on disk.
 
@@ -115,6 +132,7 @@ class Store:
                 column_names=list(SPAN_COLUMNS),
                 column_type_names=list(SPAN_TYPES),
                 column_oriented=True,
+                settings={"log_comment": "insert_spans", **WRITE},
             )
         self.account(columns["TraceId"])
 
@@ -179,7 +197,7 @@ class Store:
     def _run(self, name: str, **params: Any) -> None:
         with self._statement(name) as client:
             for statement in statements(named_sql("queries", name)):
-                client.command(statement, parameters=params, settings={"log_comment": name})
+                client.command(statement, parameters=params, settings={"log_comment": name, **WRITE})
 
     @contextmanager
     def _statement(self, what: str) -> Iterator[Client]:
@@ -238,7 +256,9 @@ def _open_server(place: Server) -> Store:
     client = _connect(place if place.proxy_path else replace(place, database="default"))
     if place.database != "default" and not place.proxy_path:
         try:
-            client.command("CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters={"database": place.database})
+            client.command(
+                "CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters={"database": place.database}
+            )
         finally:
             client.close()
         client = _connect(place)

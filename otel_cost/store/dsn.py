@@ -77,7 +77,9 @@ def _parse_server(dsn: str) -> Server:
     try:
         port = parts.port or (8443 if secure else 8123)
     except ValueError:
-        raise ConfigError(f"{VARIABLE}={_without_password(dsn)!r} has no usable port; write {_FORMS}") from None
+        raise ConfigError(
+            f"{VARIABLE}={_without_password(dsn)!r} has no usable port; write {_FORMS}"
+        ) from None
     return Server(
         host=parts.hostname or "",
         port=port,

@@ -18,7 +18,9 @@ def sql_root() -> Path:
     for root in (_PACKAGE / "clickhouse", _PACKAGE.parent / "clickhouse"):
         if (root / "migrations").is_dir():
             return root
-    raise ConfigError(f"the SQL files of otel-cost are not at {_PACKAGE / 'clickhouse'}; install otel-cost again")
+    raise ConfigError(
+        f"the SQL files of otel-cost are not at {_PACKAGE / 'clickhouse'}; install otel-cost again"
+    )
 
 
 def sql_files(folder: str) -> list[Path]:

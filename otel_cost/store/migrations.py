@@ -25,7 +25,9 @@ CREATE TABLE IF NOT EXISTS migrations
 ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY name
 """
-_MATERIALIZED = re.compile(r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S)
+_MATERIALIZED = re.compile(
+    r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S
+)
 
 
 def apply(client: Client, place: Embedded | Server) -> list[str]:
@@ -37,7 +39,9 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
     client.command(_HISTORY)
     applied = _applied(client)
     pending = [path for path in sql_files("migrations") if not _is_applied(path, applied)]
-    changed = [path for path in _by_dependency(sql_files("views")) if applied.get(_key(path)) != _checksum(path)]
+    changed = [
+        path for path in _by_dependency(sql_files("views")) if applied.get(_key(path)) != _checksum(path)
+    ]
     for path in pending:
         for statement in statements(path.read_text(encoding="utf-8")):
             client.command(_with_credentials(statement, place))
@@ -51,10 +55,14 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
 
 def pending(client: Client) -> list[str]:
     """Return the names of what `apply` would do, without doing it."""
-    known = client.query("SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'migrations'")
-    applied = _applied(client) if known.result_rows[0][0] else {}
+    applied = _applied(client) if has_history(client) else {}
     files = [*sql_files("migrations"), *sql_files("views")]
     return [_key(path) for path in files if applied.get(_key(path)) != _checksum(path)]
+
+
+def has_history(client: Client) -> bool:
+    """Whether anything was ever applied here."""
+    return bool(client.command("EXISTS TABLE migrations"))
 
 
 def _applied(client: Client) -> dict[str, str]:

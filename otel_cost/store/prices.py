@@ -99,11 +99,15 @@ def pattern_row(row: tuple[int, str, str, str]) -> tuple[Any, ...]:
 
 
 def _pushed(client: Client) -> set[str]:
-    found = client.query("SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = 'prices'")
+    found = client.query(
+        "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = 'prices'"
+    )
     return {str(row[0]) for row in found.result_rows}
 
 
-def _replace(client: Client, table: str, columns: dict[str, str], rows: Iterable[tuple[Any, ...]], digest: str) -> None:
+def _replace(
+    client: Client, table: str, columns: dict[str, str], rows: Iterable[tuple[Any, ...]], digest: str
+) -> None:
     client.command(f"DROP TABLE IF EXISTS {table}_next")
     client.command(f"CREATE TABLE {table}_next AS {table}")
     data = list(rows)

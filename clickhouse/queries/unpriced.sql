@@ -1,0 +1,19 @@
+-- unpriced: which models were used without a known price?
+-- Result:     provider, model, calls, calls_with_usage (calls that say their tokens), input_tokens, output_tokens,
+--             first_seen_at, last_seen_at (UTC)
+-- Read by:    otel-cost doctor, otel-cost prices check
+SELECT
+    provider,
+    model,
+    calls,
+    calls_with_usage,
+    input_tokens,
+    output_tokens,
+    first_seen_at,
+    last_seen_at
+FROM unpriced
+ORDER BY
+    calls DESC,
+    provider,
+    model
+LIMIT 1000;

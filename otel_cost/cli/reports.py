@@ -1,0 +1,293 @@
+"""`otel-cost top`, `trace`, `sql` and `migrate`: what the store knows, as tables or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from otel_cost.config import Config
+from otel_cost.errors import ConfigError
+from otel_cost.pricing import PriceBook
+from otel_cost.store import Result, Store, open_store
+from otel_cost.store.period import parse_since
+
+app = typer.Typer(no_args_is_help=True)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False)
+
+NOT_FOUND = 1
+UNKNOWN = "unknown"
+"""Shown where a price is not known: never $0."""
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Where spans are kept. Default: OTEL_COST_STORE.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, money as exact decimal text.")]
+
+
+class Subject(str, Enum):
+    """What `top` lists."""
+
+    executions = "executions"
+    users = "users"
+    teams = "teams"
+    organizations = "organizations"
+    models = "models"
+    agents = "agents"
+    tools = "tools"
+    features = "features"
+
+
+HEADINGS = {
+    "execution_id": "execution",
+    "user_id": "user",
+    "agent_name": "agent",
+    "tool_name": "tool",
+    "cost_usd": "cost",
+    "model_calls": "calls",
+    "tool_calls": "tool calls",
+    "unpriced_calls": "unpriced",
+    "estimated_calls": "estimated",
+    "input_tokens": "input",
+    "cache_read_tokens": "of it cached",
+    "output_tokens": "output",
+    "duration_s": "seconds",
+    "started_at": "started (UTC)",
+}
+HIDDEN = frozenset({"trace_id", "ended_at", "organization", "team", "feature", "estimated_calls"})
+"""Columns that only `--json` shows: a terminal is narrow."""
+
+
+@app.command()
+def top(
+    subject: Annotated[Subject, typer.Argument(help="What to list.", show_default=False)],
+    since: Annotated[str, typer.Option(help="24h, 7d, 2026-01-31 or all.")] = "7d",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Lines at most.")] = 20,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """List what cost most, first the most expensive."""
+    begins = parse_since(since)
+    with open_migrated(store) as opened:
+        result = opened.query(f"top_{subject.value}", since=begins, limit=limit)
+    if as_json:
+        write_json(result.dicts())
+        return
+    if not result.rows:
+        out.print(f"No spending since {moment(begins)}. Try --since all.", markup=False)
+        return
+    subject_column = result.columns[0]
+    out.print(
+        table(result, [name for name in result.columns if name == subject_column or name not in HIDDEN])
+    )
+    _note_unpriced(result)
+
+
+@app.command()
+def trace(
+    id: Annotated[
+        str, typer.Argument(help="A trace id, the beginning of one, or an execution id.", show_default=False)
+    ],
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """Show the spans of a trace as a tree, with what each one cost."""
+    with open_migrated(store) as opened:
+        found = [str(row[0]) for row in opened.query("find_traces", id=id).rows]
+        if not found:
+            err.print(f"otel-cost: no trace or execution {id!r}; see otel-cost top executions", markup=False)
+            raise typer.Exit(NOT_FOUND)
+        spans = opened.query("trace_spans", trace_ids=found).dicts()
+        (total,) = opened.query("trace_totals", trace_ids=found).dicts()
+    if as_json:
+        write_json({"trace_ids": found, "total": total, "spans": spans})
+        return
+    for trace_id in found:
+        out.print(tree(trace_id, [span for span in spans if span["trace_id"] == trace_id]), soft_wrap=True)
+    out.print(total_line(total), markup=False, soft_wrap=True)
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="A query, read only.", show_default=False)],
+    fmt: Annotated[str, typer.Option("--format", help="A ClickHouse output format.")] = "PrettyCompact",
+    store: StoreOption = None,
+) -> None:
+    """Run a query of your own on the store: otel_traces, charges, executions, spend_hourly, unpriced, prices."""
+    with open_migrated(store) as opened:
+        answer = opened.sql(statement, fmt=fmt)
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
+
+
+@app.command()
+def migrate(
+    store: Annotated[
+        str | None, typer.Option("--store", "--dsn", help="Where spans are kept. Default: OTEL_COST_STORE.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create or upgrade the tables and views, and bring the prices up to date."""
+    with open_store(store) as opened:
+        applied = opened.migrate()
+        opened.push_prices(PriceBook.load(Config.load().prices))
+    if as_json:
+        write_json({"applied": applied})
+        return
+    for name in applied:
+        out.print(f"applied {name}", markup=False)
+    out.print("The store is up to date.", markup=False)
+
+
+def open_migrated(dsn: str | None) -> Store:
+    """Open a store that has its tables. Raises `ConfigError` when it has none yet."""
+    opened = open_store(dsn)
+    try:
+        if opened.is_empty():
+            raise ConfigError(
+                f"there is nothing at {opened.place} yet; otel-cost up or otel-cost import FILE fills it"
+            )
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def write_json(value: Any) -> None:
+    """Write a value as JSON: money as exact text, times as ISO 8601."""
+    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat()
+    return str(value)
+
+
+def decimal_text(amount: Decimal) -> str:
+    """Return every digit of an amount and no trailing zeros: `0.004596`."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def usd(amount: Decimal | None) -> str:
+    """Return an amount as dollars: cents from a dollar up, every digit of what is smaller."""
+    if amount is None:
+        return UNKNOWN
+    if abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    whole, _, digits = decimal_text(amount).partition(".")
+    return f"${whole}.{digits.ljust(2, '0')}"
+
+
+def moment(at: datetime) -> str:
+    """Return a time to the second."""
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def table(result: Result, names: Sequence[str]) -> Table:
+    """Return a result as a table: names left, numbers right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        is_number = all(isinstance(row[name], int | float | Decimal | None) for row in result.dicts())
+        made.add_column(
+            HEADINGS.get(name, name),
+            justify="right" if is_number else "left",
+            no_wrap=is_number or name == "execution_id",
+            min_width=len(HEADINGS.get(name, name)) if is_number else min(16, longest(result, name)),
+            overflow="fold",
+        )
+    for row in result.dicts():
+        made.add_row(*(escape(cell(name, row[name])) for name in names))
+    return made
+
+
+def longest(result: Result, name: str) -> int:
+    """Return the length of the longest text in a column."""
+    return max((len(str(row[name])) for row in result.dicts()), default=0)
+
+
+def cell(name: str, value: object) -> str:
+    """Return a value as a person reads it in its column."""
+    if name == "cost_usd":
+        return usd(value if isinstance(value, Decimal) else None)
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return str(value) if value not in (None, "") else "-"
+
+
+def _note_unpriced(result: Result) -> None:
+    if "model_calls" in result.columns and any(row["unpriced_calls"] for row in result.dicts()):
+        out.print("Costs leave unpriced calls out: otel-cost prices check names their models.", markup=False)
+
+
+def tree(trace_id: str, spans: Sequence[dict[str, Any]]) -> Tree:
+    """Return the spans of one trace as a tree. A span whose parent is missing hangs on the trace."""
+    known = {span["span_id"] for span in spans}
+    below: dict[str, list[dict[str, Any]]] = {}
+    for span in spans:
+        parent = span["parent_span_id"]
+        below.setdefault(parent if parent in known and parent != span["span_id"] else "", []).append(span)
+    made = Tree(f"[bold]trace {escape(trace_id)}[/bold]")
+    _grow(made, below)
+    return made
+
+
+def _grow(root: Tree, below: dict[str, list[dict[str, Any]]]) -> None:
+    """Hang every span below its parent; without recursion, traces may be deeper than Python's stack."""
+    waiting: list[tuple[Tree, Iterable[dict[str, Any]]]] = [(root, below.get("", []))]
+    while waiting:
+        branch, spans = waiting.pop()
+        for span in spans:
+            waiting.append((branch.add(span_line(span)), below.get(span["span_id"], [])))
+
+
+def span_line(span: dict[str, Any]) -> str:
+    """Return one span as a line: what it is, how long it took, what it used and cost, and why it does not count."""
+    parts = [f"{escape(span['name'] or '-')} [dim]{span['duration_s']:.3f} s[/dim]"]
+    if span["kind"] == "model":
+        parts.append(escape(span["model"] or "no model"))
+        if span["input_tokens"] is not None:
+            parts.append(f"{span['input_tokens']:,} in, {span['output_tokens']:,} out")
+    if span["kind"] and (span["kind"] == "model" or span["cost_usd"] is not None):
+        parts.append(_cost_of(span))
+    if span["status"] == "Error":
+        parts.append("[red]error[/red]")
+    return "  ".join(parts)
+
+
+def _cost_of(span: dict[str, Any]) -> str:
+    if not span["counted"]:
+        return f"[dim]{usd(span['cost_usd'])}, not counted: {escape(span['not_counted_reason'])}[/dim]"
+    mark = " (estimated)" if span["price_status"] == "estimated" else ""
+    return f"[green]{usd(span['cost_usd'])}[/green]{mark}"
+
+
+def total_line(total: dict[str, Any]) -> str:
+    """Return what the traces cost together as one line."""
+    parts = [
+        f"total {usd(total['cost_usd'])}",
+        f"{total['model_calls']:,} model calls",
+        f"{total['tool_calls']:,} tool calls",
+        f"{total['input_tokens'] or 0:,} in, {total['output_tokens'] or 0:,} out",
+    ]
+    if total["unpriced_calls"]:
+        parts.append(f"{total['unpriced_calls']:,} unpriced and left out")
+    if total["not_counted"]:
+        parts.append(f"{total['not_counted']:,} repeats not counted")
+    return "  ".join(parts)
