@@ -32,23 +32,28 @@ GENAI_NAMES = {
 
 @cache
 def book() -> PriceBook:
+    """The book that ships."""
     return PriceBook.load()
 
 
 def vectors() -> list[dict[str, Any]]:
+    """Every vector."""
     return [json.loads(line, parse_float=Decimal) for line in lines("price_vectors/vectors.jsonl")]
 
 
 def differences() -> dict[str, dict[str, Any]]:
+    """The table, by vector."""
     return {row["id"]: row for row in yaml.safe_load(DIFFERENCES.read_text(encoding="utf-8"))}
 
 
 def amount(call: dict[str, Any]) -> Decimal | None:
+    """What the command line says a call costs."""
     text = price_call(book(), call)["cost_usd"]
     return None if text is None else Decimal(text)
 
 
 def is_exact(ours: Decimal | None, theirs: object) -> bool:
+    """Tell whether two amounts are equal to 1e-9 USD."""
     return ours is not None and abs(ours - Decimal(str(theirs))) < TOLERANCE_USD
 
 
@@ -98,7 +103,12 @@ def test_nothing_billable_is_free_or_unpriced() -> None:
 @pytest.mark.parametrize("how", ["changed", "corrected", "time_of_day", "billed"])
 def test_the_table_says_why(how: str) -> None:
     """Undoing what the table names as the reason of a difference gives the other amount."""
-    undo = {"changed": _before, "corrected": _at_their_rates, "time_of_day": _at_hour, "billed": _without_bill}[how]
+    undo = {
+        "changed": _before,
+        "corrected": _at_their_rates,
+        "time_of_day": _at_hour,
+        "billed": _without_bill,
+    }[how]
     by_id = {vector["id"]: vector for vector in vectors()}
     rows = [row for row in differences().values() if row["how"] == how]
     assert rows
