@@ -1,7 +1,7 @@
 """A real ClickHouse server for tests, without installing one.
 
-A `clickhouse` binary on PATH is used where there is one. Otherwise the engine comes from the npm package of chDB, whose
-shared library holds the same server code: `clickhouse local` that is told to listen.
+A `clickhouse` binary on PATH is used where there is one. Otherwise the engine comes from the npm package of
+chDB, whose shared library holds the same server code: `clickhouse local` that is told to listen.
 """
 
 from __future__ import annotations

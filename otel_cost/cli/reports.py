@@ -87,10 +87,8 @@ def top(
     if not result.rows:
         out.print(f"No spending since {moment(begins)}. Try --since all.", markup=False)
         return
-    subject_column = result.columns[0]
-    out.print(
-        table(result, [name for name in result.columns if name == subject_column or name not in HIDDEN])
-    )
+    first = result.columns[0]
+    out.print(table(result, [name for name in result.columns if name == first or name not in HIDDEN]))
     _note_unpriced(result)
 
 
@@ -124,7 +122,7 @@ def sql(
     fmt: Annotated[str, typer.Option("--format", help="A ClickHouse output format.")] = "PrettyCompact",
     store: StoreOption = None,
 ) -> None:
-    """Run a query of your own on the store: otel_traces, charges, executions, spend_hourly, unpriced, prices."""
+    """Run a query of your own on charges, executions, spend_hourly, unpriced, prices or otel_traces."""
     with open_migrated(store) as opened:
         answer = opened.sql(statement, fmt=fmt)
     sys.stdout.buffer.write(answer)
@@ -253,12 +251,11 @@ def _grow(root: Tree, below: dict[str, list[dict[str, Any]]]) -> None:
     waiting: list[tuple[Tree, Iterable[dict[str, Any]]]] = [(root, below.get("", []))]
     while waiting:
         branch, spans = waiting.pop()
-        for span in spans:
-            waiting.append((branch.add(span_line(span)), below.get(span["span_id"], [])))
+        waiting.extend((branch.add(span_line(span)), below.get(span["span_id"], [])) for span in spans)
 
 
 def span_line(span: dict[str, Any]) -> str:
-    """Return one span as a line: what it is, how long it took, what it used and cost, and why it does not count."""
+    """Return one span as a line: what it is, its length, what it used and cost, and why it does not count."""
     parts = [f"{escape(span['name'] or '-')} [dim]{span['duration_s']:.3f} s[/dim]"]
     if span["kind"] == "model":
         parts.append(escape(span["model"] or "no model"))

@@ -42,8 +42,11 @@ WRITE = {
     "materialized_views_ignore_errors": 0,
     "max_recursive_cte_evaluation_depth": 1_001,
 }
-"""Settings of an insert: the views are long plain expressions, which ClickHouse makes slow by optimising them (ten times
-for a hundred spans), and a file of old spans may touch any number of days."""
+"""Settings of an insert.
+
+The views are long plain expressions, which ClickHouse makes slow by optimising them: ten times for a hundred
+spans. A file of old spans may touch any number of days.
+"""
 
 _SETTINGS = {"session_timezone": "UTC", "date_time_output_format": "simple"}
 
@@ -102,7 +105,7 @@ class Store:
     def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Store a batch of spans, price them and decide which count. On return they are on disk.
 
-        One insert per call, whatever its size: a few thousand spans a call is best, and one costs nearly as much
+        One insert per call, whatever its size: some thousand spans a call are best, one costs nearly as much
         as a thousand. Delivering a batch again is harmless: it heals a batch that a crash left half written.
 
         Args:
@@ -110,13 +113,14 @@ class Store:
 
                 - Timestamp: start, `int` nanoseconds since the epoch; Duration: `int` nanoseconds, 0 or more
                 - TraceId (32), SpanId (16), ParentSpanId (16 or empty): lower-case hexadecimal `str`
-                - TraceState, SpanName, ServiceName, ScopeName, ScopeVersion, StatusMessage: `str`, empty when absent
+                - TraceState, SpanName, ServiceName, ScopeName, ScopeVersion, StatusMessage: `str`, empty when
+                  absent
                 - SpanKind: Unspecified, Internal, Server, Client, Producer or Consumer
                 - StatusCode: Unset, Ok or Error
                 - ResourceAttributes, SpanAttributes: `dict[str, str]`; values as the Collector writes them
                   (`true`, `12`, `0.5`, JSON for arrays and maps, base64 for bytes)
-                - Events.Timestamp: list of `int` nanoseconds; Events.Name: list of `str`; Events.Attributes: list of
-                  `dict[str, str]`; the three lists of a span have one length
+                - Events.Timestamp: list of `int` nanoseconds; Events.Name: list of `str`; Events.Attributes:
+                  list of `dict[str, str]`; the three lists of a span have one length
                 - Links.TraceId, Links.SpanId, Links.TraceState: list of `str`; Links.Attributes: list of dict
 
         Raises:
@@ -241,7 +245,8 @@ def _open_embedded(place: Embedded) -> Store:
     except (ClickHouseError, RuntimeError) as error:
         if _is_taken(error):
             raise StoreBusyError(
-                f"{place.path} is in use by another process; stop it, or give each process its own OTEL_COST_STORE"
+                f"{place.path} is in use by another process; stop it, "
+                "or give each process its own OTEL_COST_STORE"
             ) from error
         raise StoreError(f"cannot open {place.path}: {_short(error)}") from error
     return Store(client, place)
@@ -256,9 +261,8 @@ def _open_server(place: Server) -> Store:
     client = _connect(place if place.proxy_path else replace(place, database="default"))
     if place.database != "default" and not place.proxy_path:
         try:
-            client.command(
-                "CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters={"database": place.database}
-            )
+            named = {"database": place.database}
+            client.command("CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters=named)
         finally:
             client.close()
         client = _connect(place)

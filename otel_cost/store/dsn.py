@@ -23,6 +23,10 @@ class Embedded:
 
     path: Path
 
+    def __str__(self) -> str:
+        """Show the directory."""
+        return str(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -124,6 +128,5 @@ def _is_alive(pid: int) -> bool:
 
 
 def _without_password(dsn: str) -> str:
-    parts = urlsplit(dsn)
-    head, at, host = parts.netloc.rpartition("@")
-    return dsn.replace(f"{head}@", f"{head.partition(':')[0]}@") if at else dsn if host or parts.path else dsn
+    head, at, _ = urlsplit(dsn).netloc.rpartition("@")
+    return dsn.replace(f"{head}@", f"{head.partition(':')[0]}@") if at else dsn

@@ -74,8 +74,8 @@ def _is_applied(path: Path, applied: dict[str, str]) -> bool:
     found = applied.get(_key(path))
     if found is not None and found != _checksum(path):
         raise StoreError(
-            f"{path.name} was edited after it had been applied (checksum {_checksum(path)[:12]}, was {found[:12]}); "
-            "restore it and write a new migration"
+            f"{path.name} was edited after it had been applied "
+            f"(checksum {_checksum(path)[:12]}, was {found[:12]}); restore it and write a new migration"
         )
     return found is not None
 

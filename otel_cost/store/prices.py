@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -43,18 +42,15 @@ _PATTERNS = {
 
 
 def push(client: Client, book: PriceBook) -> bool:
-    """Replace the prices and model patterns where they differ from the book's. Tells whether they did.
+    """Replace the prices and model patterns where they are another book's. Tells whether they were.
 
     Readers see the old prices or the new ones: a full table takes the place of the old one in one step.
     """
-    prices = [price_row(row) for row in book.price_rows()]
-    patterns = [pattern_row(row) for row in book.pattern_rows()]
-    digest = hashlib.sha256(repr((prices, patterns)).encode()).hexdigest()
-    if digest in _pushed(client):
+    if book.version == _pushed(client):
         return False
-    _replace(client, "prices", _PRICES, prices, digest)
-    _replace(client, "model_patterns", _PATTERNS, patterns, digest)
-    for name in ("prices_dictionary", "model_patterns_dictionary"):
+    _replace(client, "model_patterns", _PATTERNS, [pattern_row(row) for row in book.pattern_rows()])
+    _replace(client, "prices", _PRICES, [price_row(row) for row in book.price_rows()])
+    for name in ("model_patterns_dictionary", "prices_dictionary"):
         client.command(f"SYSTEM RELOAD DICTIONARY {name}")
     return True
 
@@ -98,23 +94,17 @@ def pattern_row(row: tuple[int, str, str, str]) -> tuple[Any, ...]:
     return number, 0, regexp, ["provider", "model"], [provider, model]
 
 
-def _pushed(client: Client) -> set[str]:
-    found = client.query(
-        "SELECT comment FROM system.tables WHERE database = currentDatabase() AND name = 'prices'"
-    )
-    return {str(row[0]) for row in found.result_rows}
+def _pushed(client: Client) -> str:
+    """Return the version of the book in the table, empty when there is none or more than one."""
+    versions = client.query("SELECT DISTINCT version FROM prices LIMIT 2").result_rows
+    return str(versions[0][0]) if len(versions) == 1 else ""
 
 
-def _replace(
-    client: Client, table: str, columns: dict[str, str], rows: Iterable[tuple[Any, ...]], digest: str
-) -> None:
+def _replace(client: Client, table: str, columns: dict[str, str], rows: list[tuple[Any, ...]]) -> None:
     client.command(f"DROP TABLE IF EXISTS {table}_next")
     client.command(f"CREATE TABLE {table}_next AS {table}")
-    data = list(rows)
-    if data:
-        client.insert(
-            f"{table}_next", data, column_names=list(columns), column_type_names=list(columns.values())
-        )
-    client.command(f"ALTER TABLE {table}_next MODIFY COMMENT '{digest}'")
+    names, types = list(columns), list(columns.values())
+    if rows:
+        client.insert(f"{table}_next", rows, column_names=names, column_type_names=types)
     client.command(f"EXCHANGE TABLES {table} AND {table}_next")
     client.command(f"DROP TABLE {table}_next")
