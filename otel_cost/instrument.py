@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
 from opentelemetry import trace
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_cost import instrumentors
@@ -86,6 +87,8 @@ def install(
             _put_first(provider, present)
         with contained("wrap the sampler"):
             meter_dropped_spans(provider)
+        if _drops_suppressed(provider):
+            present.leaves_alone = _is_suppressed
         return present
 
 
@@ -123,6 +126,20 @@ def _present_processor(provider: TracerProvider) -> CostSpanProcessor | None:
     return next((found for found in _processors(provider) if isinstance(found, CostSpanProcessor)), None)
 
 
+def _drops_suppressed(provider: TracerProvider) -> bool:
+    """Return whether the provider's exporters never see spans that start inside `suppress_instrumentation`.
+
+    Logfire's do not. It calls the Anthropic SDK that way, whose own spans would otherwise win over Logfire's
+    and then not be there.
+    """
+    names = {type(processor).__name__ for processor in _processors(provider)}
+    return "CheckSuppressInstrumentationProcessorWrapper" in names
+
+
+def _is_suppressed() -> bool:
+    return not is_instrumentation_enabled()
+
+
 def _put_first(provider: TracerProvider, processor: SpanProcessor) -> None:
     """Add a processor ahead of the others, or behind them where the SDK's group has another shape."""
     group: Any = provider._active_span_processor
@@ -140,11 +157,11 @@ def _install_on_next_provider(config: Config | None) -> CostSpanProcessor:
         return _waiting[0]
     processor = _new_processor(config)
     _waiting.append(processor)
-    _watch_for_provider()
+    _watch_for_provider(config)
     return processor
 
 
-def _watch_for_provider() -> None:
+def _watch_for_provider(config: Config | None) -> None:
     def set_provider(
         wrapped: Callable[..., Any], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -153,7 +170,7 @@ def _watch_for_provider() -> None:
             provider = _sdk_provider(trace.get_tracer_provider())
             if _waiting and provider is not None:
                 _put_first(provider, _waiting.pop())
-                meter_dropped_spans(provider)
+                install(provider, config=config)
         return result
 
     wrapt.wrap_function_wrapper(trace, "_set_tracer_provider", set_provider)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -35,6 +37,10 @@ class CostSpanProcessor(SpanProcessor):
         config: Default: `Config.load()`, that is the `OTEL_COST_*` variables.
         book: Prices; default: the catalogue with the files of `config.prices` laid over it.
         executions: Where totals are kept; share one between processors that should see the same executions.
+
+    Attributes:
+        leaves_alone: Spans that start while this is true are neither priced nor counted, for a provider whose
+            exporters drop them; None where there are none.
     """
 
     def __init__(
@@ -54,20 +60,27 @@ class CostSpanProcessor(SpanProcessor):
         self._pseudonyms = Pseudonyms(self.config.hash_key.encode(), self.config.hash_fields)
         self._process_payer = payer_of_environment(os.environ)
         self._resource_payers: dict[int, tuple[object, Payer]] = {}
+        self.leaves_alone: Callable[[], bool] | None = None
+        self._left_alone: WeakSet[Span] = WeakSet()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Note where a span stands and who pays for it."""
         try:
-            self._start(span, parent_context)
+            if self.leaves_alone is not None and self.leaves_alone():
+                self._left_alone.add(span)
+            else:
+                self._start(span, parent_context)
         except Exception as error:
             count("follow span", error)
 
     def _on_ending(self, span: Span) -> None:
-        self._finish(span)
+        if self.leaves_alone is None or span not in self._left_alone:
+            self._finish(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Price a span on SDKs that offer no earlier moment."""
-        if not _HAS_ON_ENDING:
+        """Price a span where there was no earlier moment: SDK 1.39, or a wrapper that passes no other on."""
+        context = span.context
+        if not _HAS_ON_ENDING or self.executions.open_span(context.trace_id, context.span_id) is not None:
             self._finish(span)
 
     def shutdown(self) -> None:
@@ -105,6 +118,7 @@ class CostSpanProcessor(SpanProcessor):
                 _write_totals(_attributes_of(span), execution)
         except Exception as error:
             count("price span", error)
+            self.executions.end_plain(span.context.trace_id, span.context.span_id)
 
     def _price(self, span: Span | ReadableSpan) -> Execution | None:
         """Price one span; return the execution it belongs to when that has spent anything."""
@@ -196,7 +210,10 @@ def _attributes_of(span: Span | ReadableSpan) -> dict[str, Any]:
     if held is None:
         return {}
     found = getattr(held, "_dict", held)
-    return found if isinstance(found, dict) else dict(found)
+    if not isinstance(found, dict):
+        # A wrapping processor passed on a copy with a view of the map; later processors get this span too.
+        found = span._attributes = dict(found)
+    return found
 
 
 def _facts(span: Span | ReadableSpan, reading: Reading, cost: Charge) -> accounting.Span:

@@ -96,7 +96,7 @@ class _Receiver(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
-        if self.path == "/v1/traces":
+        if self.path.endswith("/v1/traces"):
             self.server.collector.spans += _decode(body)  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("content-length", "0")
