@@ -181,14 +181,10 @@ def has_call_shape(span: Span) -> bool:
 def call_shape(span: Span) -> tuple[object, ...]:
     """Return what two instrumentations of one call agree on."""
     assert span.reading is not None  # only billable spans are asked
-    if span.usage is None:
+    usage = span.reading.usage
+    if usage is None:
         return span.trace_id, TOOL, span.reading.tool_name
-    return (
-        span.trace_id,
-        model_key(span),
-        span.usage.total_input_tokens,
-        span.usage.total_output_tokens,
-    )
+    return span.trace_id, model_key(span), usage.total_input_tokens, usage.total_output_tokens
 
 
 def model_key(span: Span) -> str:

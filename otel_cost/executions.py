@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from otel_cost import accounting
@@ -18,10 +18,14 @@ from otel_cost.accounting import Span
 from otel_cost.attribution import NOBODY, Payer
 from otel_cost.usage import AGGREGATE, MODEL, OTHER, TOOL
 
-RECENT_CALLS = 64
-"""Calls of one execution looked back at for a second record; two records of a call end close together."""
-RECENT_RESPONSES = 8_192
-"""Response ids looked back at over all executions; the second record may be in another trace."""
+RECENT_CALLS = 2_048
+"""Calls looked back at for a second record, over all executions: two records of a call end close together."""
+ALIKE_CALLS = 64
+"""Calls of one trace with the same model and tokens that are told apart."""
+RECENT_RESPONSES = 2_048
+"""Response ids looked back at; the second record may be in another trace."""
+
+Shape = tuple[object, ...]
 
 
 class Amount(NamedTuple):
@@ -60,7 +64,6 @@ class Execution:
     total: Amount = NOTHING
     model_calls: int = 0
     tool_calls: int = 0
-    recent: deque[Call] = field(default_factory=lambda: deque(maxlen=RECENT_CALLS))
 
 
 @dataclass(slots=True)
@@ -115,6 +118,7 @@ class Executions:
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._open: OrderedDict[tuple[int, int], OpenSpan] = OrderedDict()
         self._responses: OrderedDict[tuple[bool, str], Call] = OrderedDict()
+        self._recent: OrderedDict[Shape, list[Call]] = OrderedDict()
         self.renew_lock()
         _registries.add(self)
 
@@ -175,9 +179,10 @@ class Executions:
         return found
 
     def _decide(self, opened: OpenSpan, execution: Execution, span: Span) -> Outcome:
-        earlier, reason = self._earlier_record(execution, span)
+        shape = accounting.call_shape(span) if accounting.has_call_shape(span) else None
+        earlier, reason = self._earlier_record(span, shape)
         if earlier is None:
-            return self._first_record(opened, execution, span)
+            return self._first_record(opened, execution, span, shape)
         if accounting.best_first(earlier.span) <= accounting.best_first(span):
             _hand_up(opened, span.span_class, NOTHING, has_own=False)
             return Outcome(execution, counted=False, reason=reason)
@@ -187,7 +192,9 @@ class Executions:
         _hand_up(opened, span.span_class, correction, has_own=True)
         return Outcome(earlier.execution, counted=True, amount=correction)
 
-    def _first_record(self, opened: OpenSpan, execution: Execution, span: Span) -> Outcome:
+    def _first_record(
+        self, opened: OpenSpan, execution: Execution, span: Span, shape: Shape | None
+    ) -> Outcome:
         outcome = _cover(opened, execution, span)
         if outcome.counted:
             if span.span_class == TOOL:
@@ -195,34 +202,32 @@ class Executions:
             elif span.span_class == MODEL or span.has_amount:
                 execution.model_calls += 1
         if span.span_class != AGGREGATE:
-            self._remember(Call(span, execution, outcome.amount, {span.scope}))
+            self._remember(Call(span, execution, outcome.amount, {span.scope}), shape)
         return outcome
 
-    def _earlier_record(self, execution: Execution, span: Span) -> tuple[Call | None, str]:
+    def _earlier_record(self, span: Span, shape: Shape | None) -> tuple[Call | None, str]:
         call = self._responses.get(accounting.response_key(span)) if span.response_id else None
         if call is not None:
             return call, accounting.DUPLICATE_RESPONSE_ID
-        if not accounting.has_call_shape(span):
-            return None, ""
-        shape = accounting.call_shape(span)
-        for call in execution.recent:
-            if (
-                span.scope not in call.scopes
-                and accounting.has_call_shape(call.span)
-                and accounting.call_shape(call.span) == shape
-                and accounting.is_same_call(call.span, span)
-            ):
+        for call in self._recent.get(shape, ()) if shape else ():
+            if span.scope not in call.scopes and accounting.is_same_call(call.span, span):
                 call.scopes.add(span.scope)
                 return call, accounting.DUPLICATE_CALL
         return None, ""
 
-    def _remember(self, call: Call) -> None:
+    def _remember(self, call: Call, shape: Shape | None) -> None:
         if call.span.response_id:
             self._responses[accounting.response_key(call.span)] = call
             if len(self._responses) > RECENT_RESPONSES:
                 self._responses.popitem(last=False)
-        if accounting.has_call_shape(call.span):
-            call.execution.recent.append(call)
+        if shape is None:
+            return
+        alike = self._recent.setdefault(shape, [])
+        alike.append(call)
+        if len(alike) > ALIKE_CALLS:
+            del alike[0]
+        if len(self._recent) > RECENT_CALLS:
+            self._recent.popitem(last=False)
 
 
 def _cover(opened: OpenSpan, execution: Execution, span: Span) -> Outcome:

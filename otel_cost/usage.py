@@ -313,13 +313,13 @@ def _input_excludes_cache(attributes: Mapping[str, Any], found: documents.Report
 def _whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, value in reported.items():
-        if name not in names.USAGE_NAMES:
-            continue
-        count = _count(value)
-        if count is None:
-            marks.append(MARK_IMPOSSIBLE_USAGE)
-        else:
-            counts[name] = count
+        if name in names.USAGE_NAMES:
+            if type(value) is int and 0 <= value <= MAX_COUNT:
+                counts[name] = value
+            elif (count := _count(value)) is not None:
+                counts[name] = count
+            else:
+                marks.append(MARK_IMPOSSIBLE_USAGE)
     return counts
 
 
@@ -331,6 +331,9 @@ def to_usage(
     operation: str = "",
 ) -> Usage | None:
     """Take the parts out of their totals.
+
+    More cached than input cannot be inside it, nor can it where the stated total adds it to the input; the
+    same holds for reasoning and output.
 
     Args:
         counts: Amounts under the names of `attributes.USAGE_NAMES`, totals containing their parts.
@@ -348,10 +351,13 @@ def to_usage(
     read_tokens = counts.get("cache_read_tokens", 0)
     write_1h = counts.get("cache_write_1h_tokens", 0)
     write = max(counts.get("cache_write_tokens", 0), write_1h + counts.get("cache_write_5m_tokens", 0))
-    if exclusive or _is_input_exclusive(counts, total_input, read_tokens + write, marks):
-        total_input += read_tokens + write
-    reasoning = counts.get("reasoning_tokens", 0)
-    if _is_output_exclusive(counts, total_output, reasoning, read_tokens + write):
+    cached, reasoning = read_tokens + write, counts.get("reasoning_tokens", 0)
+    if exclusive:
+        total_input += cached
+    elif cached and (cached > total_input or _total_adds(counts, cached, reasoning)):
+        marks.append(MARK_INPUT_EXCLUDED_CACHE)
+        total_input += cached
+    if reasoning and (reasoning > total_output or _total_adds(counts, reasoning, cached)):
         marks.append(MARK_OUTPUT_EXCLUDED_REASONING)
         total_output += reasoning
     return _disjoint(counts, total_input, total_output, read_tokens, write, write_1h, reasoning)
@@ -359,6 +365,8 @@ def to_usage(
 
 def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]) -> tuple[int, int] | None:
     found_input, found_output = counts.get("input_tokens"), counts.get("output_tokens")
+    if found_input is not None and found_output is not None:
+        return found_input, found_output
     total = counts.get("total_tokens")
     is_embedding = operation in names.EMBEDDING_OPERATIONS
     if found_input is None and found_output is None:
@@ -371,25 +379,11 @@ def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]
             return total - found_output, found_output
         marks.append(MARK_INPUT_MISSING)
         return 0, found_output
-    if found_output is None:
-        if total is not None and total >= found_input:
-            return found_input, total - found_input
-        if not is_embedding:
-            marks.append(MARK_OUTPUT_MISSING)
-        return found_input, 0
-    return found_input, found_output
-
-
-def _is_input_exclusive(counts: Mapping[str, int], total_input: int, cached: int, marks: list[str]) -> bool:
-    """More cached than input cannot be inside it, nor can it where the stated total adds it to the input."""
-    if cached and (cached > total_input or _total_adds(counts, cached, counts.get("reasoning_tokens", 0))):
-        marks.append(MARK_INPUT_EXCLUDED_CACHE)
-        return True
-    return False
-
-
-def _is_output_exclusive(counts: Mapping[str, int], total_output: int, reasoning: int, cached: int) -> bool:
-    return bool(reasoning) and (reasoning > total_output or _total_adds(counts, reasoning, cached))
+    if total is not None and total >= found_input:
+        return found_input, total - found_input
+    if not is_embedding:
+        marks.append(MARK_OUTPUT_MISSING)
+    return found_input, 0
 
 
 def _total_adds(counts: Mapping[str, int], part: int, other_part: int) -> bool:
@@ -408,8 +402,7 @@ def _disjoint(
     write_1h: int,
     reasoning: int,
 ) -> Usage:
-    room, out_room = total_input - read_tokens - write, total_output
-    reasoning, out_room = _part(reasoning, out_room)
+    room, out_room = total_input - read_tokens - write, total_output - reasoning
     if _RARE_PARTS.isdisjoint(counts):
         return Usage(
             room, read_tokens, write - write_1h, write_1h, output_tokens=out_room, reasoning_tokens=reasoning
@@ -551,9 +544,7 @@ def _text(found: Mapping[str, object], name: str) -> str:
 
 
 def _count(value: object) -> int | None:
-    """Return a whole number of 0 or more, from a number or its text; None when it is not one."""
-    if type(value) is int:
-        return value if 0 <= value <= MAX_COUNT else None
+    """Return a whole number of 0 or more, from a float or a text; None when it is not one."""
     if isinstance(value, float):
         return int(value) if 0 <= value <= MAX_COUNT and value.is_integer() else None
     if isinstance(value, str) and len(value) <= 20:
