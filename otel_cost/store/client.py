@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from otel_cost.errors import StoreBusyError, StoreError
 from otel_cost.store import migrations, prices
 from otel_cost.store.dsn import Embedded, Server, default_dsn, parse_dsn, served_by
 from otel_cost.store.files import named_sql, statements
+from otel_cost.store.reader import Reader, escape, open_reader
+from otel_cost.store.screen import QueryRefusedError
 from otel_cost.store.spans import SPAN_COLUMNS, SPAN_TYPES, check_columns
 
 if TYPE_CHECKING:
@@ -182,9 +185,24 @@ class Store:
         Raises:
             StoreError: The store refused it.
         """
+        if readonly and isinstance(self.place, Embedded):
+            return self._read(text, params or {}, fmt)
         settings = {"log_comment": "sql", **(READ_ONLY if readonly else {})}
         with self._statement("sql") as client:
             return client.raw_query(text, parameters=dict(params or {}), settings=settings, fmt=fmt)
+
+    def _read(self, text: str, params: Mapping[str, Any], fmt: str) -> bytes:
+        """Read on a connection of its own: an embedded one that is read only once is so for good."""
+        self._check_open()
+        try:
+            plain = {name: escape(str(value)) for name, value in params.items()}
+            return self._reader.answer(text, params=plain, fmt=fmt).data
+        except QueryRefusedError as error:
+            raise StoreError(f"sql: {_short(error)}") from error
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return open_reader(self.place)
 
     def push_prices(self, book: PriceBook) -> None:
         """Replace the prices and model patterns by those of a price book, when they differ."""
@@ -209,12 +227,15 @@ class Store:
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
         with self._lock:
-            if self._client is None:
-                raise StoreError(f"the store at {self.place} is closed; open it again")
             try:
-                yield self._client
+                yield self._check_open()
             except ClickHouseError as error:
                 raise StoreError(f"{what}: {_short(error)}") from error
+
+    def _check_open(self) -> Client:
+        if self._client is None:
+            raise StoreError(f"the store at {self.place} is closed; open it again")
+        return self._client
 
 
 def open_store(dsn: str | None = None) -> Store:

@@ -1,0 +1,56 @@
+"""A store with tables and prices, embedded and on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from otel_cost.pricing import PriceBook
+from otel_cost.store import Store, open_store
+from tests.servers import clickhouse_server
+
+TABLES = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links")
+
+
+@pytest.fixture(scope="session")
+def server_dsn() -> Iterator[str]:
+    """A ClickHouse server, one for the whole run."""
+    with clickhouse_server() as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def embedded_dsn(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where an embedded store may be; one process opens one at a time."""
+    pytest.importorskip("chdb")
+    return f"chdb://{tmp_path_factory.mktemp('store').resolve()}"
+
+
+@pytest.fixture(scope="session")
+def book() -> PriceBook:
+    """The price book that ships with the package."""
+    return PriceBook.load()
+
+
+@pytest.fixture(scope="module", params=["chdb", "server"])
+def opened_store(request: pytest.FixtureRequest, book: PriceBook) -> Iterator[Store]:
+    """A store of either kind, migrated and with prices."""
+    dsn = request.getfixturevalue("embedded_dsn" if request.param == "chdb" else "server_dsn")
+    with open_store(dsn) as store:
+        store.migrate()
+        store.push_prices(book)
+        yield store
+
+
+@pytest.fixture
+def store(opened_store: Store) -> Store:
+    """A store without spans."""
+    empty(opened_store)
+    return opened_store
+
+
+def empty(store: Store) -> None:
+    """Forget every span."""
+    for table in TABLES:
+        store.sql(f"TRUNCATE TABLE {table}", fmt="Null", readonly=False)

@@ -1,0 +1,162 @@
+"""The SQL and the Python rules give the same answers about every recorded span."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from otel_cost import attributes, documents
+from otel_cost.accounting import Entry
+from otel_cost.money import usd_text
+from otel_cost.pricing import PriceBook
+from otel_cost.store import Store
+from otel_cost.store.files import named_sql
+from tests.clickhouse import spans
+from tests.conformance import suite
+from tests.conformance.backends import facts
+from tests.conformance.suite import Answer, Case
+from tests.otlp import recorded_spans
+
+CASES = {case.name: case for case in suite.load()}
+TOTALS = ("input_tokens", "output_tokens")
+BUCKETS = (
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "audio_input_tokens",
+    "audio_output_tokens",
+    "web_searches",
+)
+
+
+def _pico(value: Any) -> int | None:
+    return None if value is None else int(Decimal(str(value)).scaleb(12))
+
+
+def _said_by_sql(row: dict[str, Any]) -> dict[str, Any]:
+    said = {
+        name: row[name] for name in ("counted", "not_counted_reason", "provider", "model", "price_status")
+    }
+    said |= {
+        name: row[name] for name in ("span_class", "response_id", "tool_name", "operation", "price_model")
+    }
+    said["cost_picousd"] = _pico(row["cost_usd"])
+    said["marks"] = sorted(row["usage_marks"])
+    said |= {name: None if row[name] is None else int(row[name]) for name in TOTALS}
+    return said | {name: int(row[name]) for name in BUCKETS}
+
+
+def _said_by_python(entry: Entry) -> dict[str, Any]:
+    reading, charge = entry.span.reading, entry.span.charge
+    assert reading is not None  # accounting names billable spans only
+    assert charge is not None
+    usage = reading.usage
+    own = (usage.total_input_tokens, usage.total_output_tokens) if usage else (None, None)
+    counted = (entry.input_tokens, entry.output_tokens) if usage and entry.counted else own
+    said: dict[str, Any] = {
+        "counted": entry.counted,
+        "not_counted_reason": entry.reason,
+        "provider": reading.provider,
+        "model": reading.model,
+        "price_status": charge.status,
+        "span_class": reading.span_class,
+        "response_id": reading.response_id,
+        "tool_name": reading.tool_name,
+        "operation": reading.operation,
+        "price_model": charge.model,
+        "cost_picousd": entry.cost_picousd if entry.counted else charge.cost_picousd,
+        "marks": sorted(reading.marks),
+    }
+    said |= dict(zip(TOTALS, counted, strict=True))
+    return said | {name: getattr(usage, name) if usage else 0 for name in BUCKETS}
+
+
+@pytest.mark.parametrize("name", spans.RECORDED)
+def test_recorded_spans_cost_the_same(store: Store, book: PriceBook, name: str) -> None:
+    """Tokens, model, status, cost to the pico-dollar, and what counts: equal for every recorded span."""
+    requests = spans.recorded_requests(name)
+    spans.insert(store, requests)
+    by_sql, by_python = spans.charges(store), spans.entries(requests, book)
+    assert by_sql.keys() == by_python.keys()
+    assert len(by_sql) > 10
+    for key, entry in by_python.items():
+        if not entry.is_remainder:
+            assert _said_by_sql(by_sql[key]) == _said_by_python(entry), key
+
+
+def _sql_answer(store: Store, case: Case) -> Answer:
+    rows = spans.charges(store).values()
+    counted = [row for row in rows if row["counted"]]
+    calls = [row for row in counted if row["kind"] == "model"]
+    totals = {
+        "cost_usd": usd_text(sum(_pico(row["cost_usd"]) or 0 for row in counted)),
+        "input_tokens": sum(int(row["input_tokens"] or 0) for row in counted),
+        "output_tokens": sum(int(row["output_tokens"] or 0) for row in counted),
+        "model_calls": len(calls),
+        "tool_calls": len(counted) - len(calls),
+        "unpriced_calls": sum(row["cost_usd"] is None for row in calls),
+    }
+    said = {row["span_id"]: _span_answer(row) for row in rows}
+    return Answer(totals, said)
+
+
+def _span_answer(row: dict[str, Any]) -> dict[str, Any]:
+    cost = _pico(row["cost_usd"]) if row["counted"] else None
+    return {
+        "counted": row["counted"],
+        "reason": row["not_counted_reason"],
+        "status": row["price_status"],
+        "cost_usd": None if cost is None else usd_text(cost),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("is_reversed", [False, True], ids=["in_order", "reversed_and_twice"])
+def test_the_conformance_suite_passes(store: Store, name: str, is_reversed: bool) -> None:
+    """Each case of what counts once comes out right, delivered once in order, or backwards and twice."""
+    case = CASES[name]
+    requests = list(case.requests())
+    for request in [*requests[::-1], *requests] if is_reversed else requests:
+        spans.insert(store, [request])
+    assert suite.differences(case, _sql_answer(store, case)) == []
+
+
+def test_every_attribute_read_in_python_is_read_in_sql() -> None:
+    """A name added to attributes.py or documents.py and forgotten in SQL fails here."""
+    text = named_sql("views", "attribute_names") + named_sql("views", "read_spans")
+    known = [name for aliases in attributes.USAGE_NAMES.values() for name in aliases]
+    known += [name for aliases in attributes.PAYER_NAMES.values() for name in aliases]
+    known += [
+        *attributes.MARKERS,
+        *attributes.REPORTED_COST,
+        *attributes.PROVIDER,
+        *attributes.RESPONSE_MODEL,
+    ]
+    known += [
+        *attributes.REQUEST_MODEL,
+        *attributes.RESPONSE_ID,
+        *attributes.SERVICE_TIER,
+        *attributes.TOOL_NAME,
+    ]
+    known += [*attributes.TOOL_CALL_ID, *attributes.STREAMING, *attributes.EXECUTION_ID]
+    known += [".".join(path) for paths in documents.PROVIDER_USAGE.values() for path in paths]
+    assert [name for name in known if name not in text] == []
+
+
+def test_every_operation_known_in_python_is_known_in_sql() -> None:
+    """What makes a span a model call, a tool or an aggregate is the same list in both."""
+    text = named_sql("views", "read_spans")
+    known = attributes.MODEL_OPERATIONS | attributes.TOOL_OPERATIONS | attributes.AGGREGATE_OPERATIONS
+    assert [name for name in sorted(known | attributes.EMBEDDING_OPERATIONS) if f"'{name}'" not in text] == []
+    assert [name for name in attributes.ESTIMATOR_COSTS if f"'{name}'" not in text] == []
+    assert [scope for scope in attributes.ESTIMATOR_SCOPES if scope.rstrip(".") not in text] == []
+
+
+def test_facts_of_the_shared_helper_are_priced(book: PriceBook) -> None:
+    """The comparison is not between two blanks: recorded spans have amounts."""
+    requests = spans.recorded_requests("otel_genai")
+    made = [facts(span, book) for request in requests for span in recorded_spans(request)]
+    assert sum(bool(span.charge and span.charge.cost_picousd) for span in made) > 90
