@@ -73,7 +73,7 @@ LIBRARIES = (
     _library("openai-agents", "agents", "genai-openai-agents"),
     _library("smolagents", "smolagents", "genai-smolagents", openllmetry=None),
     _library("boto3", "botocore", "genai-bedrock", "bedrock"),
-    _library("litellm", "litellm", openllmetry=None),
+    _library("litellm", "litellm"),
     _library("crewai", "crewai"),
     _library("llama-index-core", "llama_index.core", "", "llama-index", openllmetry=None),
     _library("mistralai", "mistralai"),

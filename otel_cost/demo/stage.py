@@ -199,14 +199,13 @@ def _example(name: str) -> Path:
 def _import_recorded(stage: Stage, data: Path | None) -> None:
     """Import the recorded traces that are at hand, and say which are not."""
     folder = data or Path(os.environ.get("OTEL_COST_DEMO_DATA", PACKAGE.parent.parent / "shared" / "data"))
-    for pattern in RECORDED:
-        files = sorted(folder.glob(pattern))
-        if not files:
-            stage.say(f"\nrecorded traces {pattern} are not at {folder}; the demo goes on without them")
-            continue
-        name = pattern.split("/")[0]
-        stage.say(f"\n$ otel-cost import {name}/*")
-        finished = stage.otel_cost("import", *(str(file) for file in files))
+    found = {pattern: sorted(folder.glob(pattern)) for pattern in RECORDED}
+    for pattern in (pattern for pattern, files in found.items() if not files):
+        stage.say(f"\nrecorded traces {pattern} are not at {folder}; the demo goes on without them")
+    files = [str(file) for some in found.values() for file in some]
+    if files:
+        stage.say("\n$ otel-cost import " + " ".join(pattern for pattern, some in found.items() if some))
+        finished = stage.otel_cost("import", *files)
         stage.say((finished.stdout or finished.stderr).strip())
 
 
