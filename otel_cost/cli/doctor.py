@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any, Literal
 
-from otel_cost import instrumentors
+from otel_cost import instrumentors, price_list
 from otel_cost.errors import ConfigError, OtelCostError
+from otel_cost.instrument import InstrumentConfig
 from otel_cost.instrumentors import NATIVE, Choice, installed_version
+from otel_cost.pricing import PriceBook
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -19,6 +22,9 @@ PYTHON = ((3, 10), (3, 13))
 SDK = ((1, 39), (1, 45))
 """First and last minor versions that the tests run with."""
 THREADING = "opentelemetry-instrumentation-threading"
+MAX_PRICE_AGE_DAYS = 60
+MAX_MODELS = 10
+"""Unpriced models named; `otel-cost sql` has the rest in the view `unpriced`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +101,6 @@ def _entry_point() -> Finding:
 
 
 def _settings() -> Iterator[Finding]:
-    from otel_cost.instrument import InstrumentConfig
-    from otel_cost.pricing import PriceBook
-
     try:
         config = InstrumentConfig.load()
         instrumentors.parse_order(getattr(config, "instrumentors", ()))
@@ -107,16 +110,20 @@ def _settings() -> Iterator[Finding]:
             yield Finding("fail", "settings", problem, "correct the value, or unset the variable")
         return
     yield Finding("ok", "settings", "every OTEL_COST_* value can be used")
-    yield _prices(book.version)
+    yield _prices(book)
     if not config.enabled:
         yield Finding(
             "warn", "settings", "OTEL_COST_ENABLED is off: nothing is priced", "unset OTEL_COST_ENABLED"
         )
 
 
-def _prices(version: str) -> Finding:
-    """An older catalogue than the one installed means that the package was not built with it."""
-    return Finding("ok", "prices", version)
+def _prices(book: PriceBook) -> Finding:
+    """Rates change several times a year, so a book without a recent change is probably out of date."""
+    found = price_list.check(book, datetime.now(tz=timezone.utc))
+    detail = f"{found['version']}, newest change {found['newest_change']} ({found['age_days']} days ago)"
+    if found["age_days"] <= MAX_PRICE_AGE_DAYS:
+        return Finding("ok", "prices", detail)
+    return Finding("warn", "prices", detail, "pip install --upgrade otel-cost")
 
 
 def _libraries() -> Iterator[Finding]:
@@ -211,10 +218,18 @@ def _opened_store(store: Any, where: str) -> Iterator[Finding]:
         yield Finding("fail", "store", f"{where} lacks {len(missing)} migrations", "otel-cost migrate")
         return
     yield Finding("ok", "store", f"{where} is up to date")
-    unpriced = store.query("unpriced").dicts()
-    if not unpriced:
-        yield Finding("ok", "unpriced models", "every model seen has a price")
-    for row in unpriced[:10]:
-        model = f"{row['provider'] or 'unknown provider'}/{row['model']}"
+    yield from _unpriced(store.query("unpriced").dicts())
+
+
+def _unpriced(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield the models without a price, and how many calls say nothing that could be priced."""
+    if not rows:
+        yield Finding("ok", "unpriced models", "every call seen has a price")
+    for row in [row for row in rows if row["calls_with_usage"]][:MAX_MODELS]:
+        model = f"{row['provider'] or 'unknown provider'}/{row['model'] or 'unknown model'}"
         remedy = "add it to a price file and name that file in OTEL_COST_PRICES"
-        yield Finding("warn", "unpriced models", f"{model}: {row['calls']} calls", remedy)
+        yield Finding("warn", "unpriced models", f"{model}: {row['calls_with_usage']} calls", remedy)
+    silent = sum(row["calls"] - row["calls_with_usage"] for row in rows)
+    if silent:
+        remedy = "ask for usage in streams (stream_options.include_usage), or use a newer instrumentation"
+        yield Finding("warn", "calls without usage", f"{silent} calls do not say their tokens", remedy)
