@@ -59,7 +59,8 @@ _MAKER_HEAD = re.compile(MAKER)
 _YEAR = re.compile(r"-20[0-9]{2}.*")
 _BEDROCK_HEAD = re.compile(rf"(?:{REGION}|global\.|regional\.)?{MAKER}")
 _ARN = re.compile(rf"{ARN}\Z")
-_LITERAL = re.compile(r"\^?\(?([a-z0-9/-]+)")
+_LITERAL = re.compile(r"[a-z0-9/-]+(?![a-z0-9/?*{-])")
+_OPTIONAL = re.compile(r"^\([^)]*\)\?")
 
 
 class PatternRow(NamedTuple):
@@ -118,7 +119,7 @@ DERIVED = (
         "deployments in a data zone cost more than the global rate",
         precedes=True,
     ),
-    Derived("openai", "ft:", ":.*", "ft:{}", "the rates of this fine-tuned model are not known: its base's"),
+    Derived("openai", "ft:", ":.*", "{}:fine-tuned", "the rates of this fine-tuned model are not known: its base's"),
     Derived(
         "openrouter", "", ":(?:nitro|floor|exacto|online)", "{}:routed", "the route chosen sets the price"
     ),
@@ -188,10 +189,12 @@ def stems(name: str) -> Iterator[str]:
 
 
 def _literal(clause: Sequence[Any]) -> str:
+    """Return a text that every match of a rule contains: looking for it is quicker than matching."""
     kind, value = clause
-    found = _LITERAL.match(value) if kind == "regex" else None
-    text = found.group(1) if found else value if kind != "regex" else ""
-    return _YEAR.sub("", text)
+    if kind == "regex":
+        found = _LITERAL.match(_OPTIONAL.sub("", value.removeprefix("^")))
+        return found.group() if found and "|" not in value else ""
+    return _YEAR.sub("", value)
 
 
 @lru_cache(maxsize=1024)
@@ -286,10 +289,18 @@ class Catalogue:
         """Return the models of `owner` as billed by another, made when first asked for: few are ever used."""
         listing = self._listings.get((owner, biller))
         if listing is None:
-            listing = self._listings[owner, biller] = listing_of(
-                biller, self._providers[owner]["models"], self._providers[owner]["source"]
-            )
+            made = self._providers[owner]
+            models = made["models"]
+            if owner != biller:
+                models = _renamed(models, owner, self._taken(owner, biller))
+            listing = self._listings[owner, biller] = listing_of(biller, models, made["source"])
         return listing
+
+    def _taken(self, owner: str, biller: str) -> set[str]:
+        """Return the model names of a biller that come before those of an owner it falls back to."""
+        fallback = self._providers[biller].get("fallback", ())
+        before = (biller, *fallback[: fallback.index(owner)])
+        return {model for name in before for model in self._providers[name]["models"]}
 
     def _listings_of(self, provider: str) -> Iterator[Listing]:
         if provider in self._providers:
@@ -388,6 +399,11 @@ def resolve_provider(provider: str, model: str) -> str | None:
     """Return the provider that a span's provider, or else the path of its model, names, or None."""
     named = _named_providers(f"{provider}/{model}".lower().strip().split("/"))
     return min(named, key=lambda name: (name not in HOSTS, named[name]), default=None)
+
+
+def _renamed(models: Mapping[str, Any], owner: str, taken: set[str]) -> dict[str, Any]:
+    """Name models by their owner where the plain name is taken, so that a name means one entry."""
+    return {f"{owner}/{model}" if model in taken else model: made for model, made in models.items()}
 
 
 def _derive(derived: Derived, entry: Entry) -> Entry:

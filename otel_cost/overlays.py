@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,12 @@ class Overlays:
         """
         files = _read_all(paths)
         listings = [pair for file in reversed(files) for pair in _listings(file)]
-        deployments = _deployments(files, Catalogue(providers, listings))
-        discounts = [discount for file in reversed(files) for discount in file.discounts]
+        catalogue = Catalogue(providers, listings)
+        problems: list[str] = []
+        deployments = _deployments(files, catalogue, problems)
+        discounts = list(_discounts(files, catalogue, problems))
+        if problems:
+            raise ConfigError(problems)
         return cls(
             listings=(*deployments, *listings),
             multipliers={(one[0], one[1]): one[2] for file in files for one in file.service_tiers},
@@ -70,8 +74,10 @@ def _listings(file: PriceFile) -> list[tuple[str, Listing]]:
     return [(name, listing_of(name, models[name])) for name in sorted(models, reverse=True)]
 
 
-def _deployments(files: Iterable[PriceFile], catalogue: Catalogue) -> list[tuple[str, Listing]]:
-    listing, problems = Listing(), []
+def _deployments(
+    files: Iterable[PriceFile], catalogue: Catalogue, problems: list[str]
+) -> list[tuple[str, Listing]]:
+    listing = Listing()
     names = {name: model for file in files for name, model in file.deployments.items()}
     for name, model in names.items():
         entry = _behind(model, catalogue)
@@ -80,10 +86,17 @@ def _deployments(files: Iterable[PriceFile], catalogue: Catalogue) -> list[tuple
                 f"deployment {name!r} is of model {model!r}, which has no price; add one to `models`"
             )
         else:
-            listing.add(replace(entry), [name])
-    if problems:
-        raise ConfigError(problems)
+            listing.add(entry, [name])
     return [("", listing)] if names else []
+
+
+def _discounts(files: Sequence[PriceFile], catalogue: Catalogue, problems: list[str]) -> Iterator[Discount]:
+    """Yield the discounts of later files first, each with its model as the catalogue names it."""
+    for discount in (discount for file in reversed(files) for discount in file.discounts):
+        entry = catalogue.resolve(discount.model, discount.provider) if discount.model else None
+        if discount.model and entry is None:
+            problems.append(f"discount on model {discount.model!r}, which has no price; add one to `models`")
+        yield replace(discount, model=entry.model) if entry else discount
 
 
 def _behind(model: str, catalogue: Catalogue) -> Entry | None:

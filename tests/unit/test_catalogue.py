@@ -1,0 +1,270 @@
+"""Which price entry a name means, in Python and as regular expressions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+import pytest
+
+from otel_cost.catalogue import PatternRow
+from otel_cost.pricing import PriceBook
+from otel_cost.providers import PROVIDERS, canonical_provider, provider_regexp
+from tests.data import lines
+
+NAMES = [
+    # provider, model, entry's provider, entry's model
+    ("openai", "gpt-4o-2024-08-06", "openai", "gpt-4o"),
+    ("openai", "gpt-4o-2024-05-13", "openai", "gpt-4o-2024-05-13"),
+    ("openai", "gpt-4o-20240513", "openai", "gpt-4o-2024-05-13"),
+    ("openai", "gpt-5.2-20251211", "openai", "gpt-5.2"),
+    ("OpenAI", "GPT-4o", "openai", "gpt-4o"),
+    ("openai.chat", "gpt-4.1-mini", "openai", "gpt-4.1-mini"),
+    ("openai.responses", "o4-mini-2025-04-16", "openai", "o4-mini"),
+    ("anthropic", "claude-3-7-sonnet-latest", "anthropic", "claude-3-7-sonnet-latest"),
+    ("anthropic.messages", "claude-opus-4-5-20251101", "anthropic", "claude-opus-4-5"),
+    ("com.anthropic.sdk.python", "claude-opus-5", "anthropic", "claude-opus-5"),
+    ("langchain", "claude-haiku-4-5", "anthropic", "claude-haiku-4-5"),
+    ("Langchain", "o3-mini", "openai", "o3-mini"),
+    ("strands-agents", "us.anthropic.claude-opus-4-6-v1", "aws", "regional.anthropic.claude-opus-4-6-v1:0"),
+    ("unknown", "gemini-2.5-pro", "google", "gemini-2.5-pro"),
+    ("", "mistral-small-latest", "mistral", "mistral-small-latest"),
+    ("", "grok-4-0709", "x-ai", "grok-4-0709"),
+    ("", "sonar-pro", "perplexity", "sonar-pro"),
+    ("openrouter", "anthropic/claude-4.5-sonnet-20250929", "openrouter", "anthropic/claude-sonnet-4.5"),
+    ("litellm", "openrouter/google/gemini-2.5-flash", "openrouter", "google/gemini-2.5-flash"),
+    ("litellm", "litellm_proxy/openrouter/openai/gpt-5-mini", "openrouter", "openai/gpt-5-mini"),
+    ("openai", "openrouter/openai/gpt-5-mini", "openrouter", "openai/gpt-5-mini"),
+    ("openrouter", "qwen/qwen-turbo", "openrouter", "qwen/qwen-turbo"),
+    ("openrouter", "maker/model:free", "openrouter", ":free"),
+    ("openrouter", "openai/gpt-4o:nitro", "openrouter", "openai/gpt-4o:routed"),
+    ("litellm", "azure/gpt-4.1", "azure", "gpt-4.1"),
+    ("litellm", "litellm_proxy/anthropic/claude-3-7-sonnet-latest", "anthropic", "claude-3-7-sonnet-latest"),
+    ("openai", "anthropic/claude-3-7-sonnet-latest", "anthropic", "claude-3-7-sonnet-latest"),
+    ("litellm", "groq/llama-3.1-8b-instant", "groq", "llama-3.1-8b-instant"),
+    ("groq", "openai/gpt-oss-20b", "groq", "openai/gpt-oss-20b"),
+    ("azure.ai.openai", "gpt-4o", "azure", "gpt-4o"),
+    ("az.ai.openai", "gpt-5-mini-2025-08-07", "azure", "gpt-5-mini"),
+    ("azure", "claude-opus-4-8", "azure", "claude-opus-4-8"),
+    ("azure", "eu/gpt-4o", "azure", "gpt-4o:data-zone"),
+    (
+        "aws.bedrock",
+        "anthropic.claude-3-haiku-20240307-v1:0",
+        "aws",
+        "regional.anthropic.claude-3-haiku-20240307-v1:0",
+    ),
+    ("aws_bedrock", "global.anthropic.claude-opus-5", "aws", "global.anthropic.claude-opus-5"),
+    ("bedrock", "bedrock/eu.anthropic.claude-opus-4-6-v1", "aws", "regional.anthropic.claude-opus-4-6-v1:0"),
+    (
+        "aws.bedrock",
+        "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "aws",
+        "regional.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    ),
+    (
+        "anthropic",
+        "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-3-5-sonnet-20240620-v1:0",
+        "aws",
+        "regional.anthropic.claude-3-5-sonnet-20240620-v1:0",
+    ),
+    ("anthropic", "us.anthropic.claude-opus-4-6-v1", "aws", "regional.anthropic.claude-opus-4-6-v1:0"),
+    ("anthropic", "anthropic.claude-v2", "anthropic", "claude-2"),
+    (
+        "gcp.vertex_ai",
+        "projects/p/locations/us/publishers/google/models/gemini-2.0-flash",
+        "google",
+        "gemini-2.0-flash",
+    ),
+    ("gcp.vertex.agent", "gemini-2.5-flash", "google", "gemini-2.5-flash"),
+    ("gcp.gemini", "models/gemini-2.5-pro", "google", "gemini-2.5-pro"),
+    ("google.generative-ai", "gemini-3-pro-preview", "google", "gemini-3-pro-preview"),
+    ("google.vertex", "claude-sonnet-4-5@20250929", "google", "claude-sonnet-4-5"),
+    ("gcp.gen_ai", "gemini-2.0-flash-001", "google", "gemini-2.0-flash"),
+    ("litellm", "vertex_ai/gemini-2.5-pro", "google", "gemini-2.5-pro"),
+    ("litellm", "gemini/gemini-2.5-flash", "google", "gemini-2.5-flash"),
+    ("xai", "grok-3", "x-ai", "grok-3"),
+    ("x_ai", "grok-3", "x-ai", "grok-3"),
+    ("mistral_ai", "mistral-small-latest", "mistral", "mistral-small-latest"),
+    ("mistralai", "mistral-large-2411", "mistral", "mistral-large"),
+    ("moonshot_ai", "kimi-k2.5", "moonshotai", "kimi-k2.5"),
+    (
+        "together_ai",
+        "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        "together",
+        "meta-llama/llama-3.3-70b-instruct-turbo",
+    ),
+    ("fireworks", "accounts/fireworks/models/gpt-oss-120b", "fireworks", "gpt-oss-120b"),
+    ("openai", "ft:gpt-4o-mini-2024-07-18:org::id", "openai", "ft:gpt-4o-mini"),
+    ("openai", "ft:gpt-4.1-2025-04-14:org:suffix:id", "openai", "ft:gpt-4.1"),
+    ("openai", "ft:gpt-5:org::id", "openai", "gpt-5:fine-tuned"),
+    ("openai", "text-embedding-3-small", "openai", "text-embedding-3-small"),
+]
+
+UNPRICED = [
+    # Newer siblings, of which the rules of the catalogue would make older ones.
+    ("google", "gemini-3.6-flash-lite"),
+    ("google", "gemini-3.8-flash-cyber"),
+    ("google", "gemini-2.5-pro-sing"),
+    ("google", "gemini-3-pro-preview-nano"),
+    ("anthropic", "claude-opus-4-10"),
+    ("anthropic", "claude-opus-4-8-1"),
+    ("anthropic", "claude-haiku-4-5-mini"),
+    ("anthropic", "claude-sonnet-4-6-fast"),
+    ("deepseek", "deepseek-v4-flash-vision-exp"),
+    ("deepseek", "deepseek-chat-lite"),
+    ("azure", "o4-mini-ultra"),
+    ("openai", "gpt-9"),
+    ("openai", "gpt-4o-mega"),
+    ("moonshotai", "kimi-k2.50"),
+    ("mistral", "magistral-medium-mini"),
+    # Another's list is not a host's price.
+    ("groq", "gpt-4o"),
+    ("together", "claude-opus-5"),
+    ("perplexity", "openai/gpt-5.3-codex"),
+    ("aws", "global.openai.gpt-5.4"),
+    ("aws", "arn:aws:bedrock:us-east-1:1:provisioned-model/abc123"),
+    ("litellm", "huggingface/meta-llama/Llama-3.1-8B-Instruct"),
+    # No names of models.
+    ("", ""),
+    ("openai", ""),
+    ("openai", "/"),
+    ("", "latest"),
+    ("unknown", "my-deployment"),
+]
+
+
+@cache
+def book() -> PriceBook:
+    """The book that ships."""
+    return PriceBook.load()
+
+
+@cache
+def rows() -> tuple[tuple[re.Pattern[str], PatternRow], ...]:
+    """Its patterns, compiled."""
+    return tuple((re.compile(row.regexp), row) for row in book().pattern_rows())
+
+
+def resolved(provider: str, model: str) -> tuple[str, str]:
+    """What Python makes of a name; two empty texts for nothing."""
+    entry = book().resolve(model, provider)
+    return (entry.provider, entry.model) if entry else ("", "")
+
+
+def matched(provider: str, model: str) -> tuple[str, str]:
+    """What a database makes of it: the first row whose expression matches."""
+    text = f"{provider}/{model}".lower().strip()
+    return next(((row.provider, row.model) for pattern, row in rows() if pattern.match(text)), ("", ""))
+
+
+@pytest.mark.parametrize(("provider", "model", "entry_provider", "entry"), NAMES)
+def test_names_mean_an_entry(provider: str, model: str, entry_provider: str, entry: str) -> None:
+    """Dates, aliases, gateways, Bedrock, Vertex, Azure and fine-tunes lead to the entry that bills them."""
+    assert resolved(provider, model) == (entry_provider, entry)
+
+
+@pytest.mark.parametrize(("provider", "model"), UNPRICED)
+def test_a_doubtful_name_means_nothing(provider: str, model: str) -> None:
+    """No price is better than another model's price."""
+    assert resolved(provider, model) == ("", "")
+
+
+def test_a_derived_entry_says_whose_rates_it_has() -> None:
+    """A fine-tune, a route and a data zone are estimates."""
+    for provider, model in (
+        ("openai", "ft:gpt-5:org::id"),
+        ("openrouter", "openai/gpt-4o:nitro"),
+        ("azure", "eu/gpt-4o"),
+    ):
+        entry = book().resolve(model, provider)
+        assert entry is not None
+        assert entry.caveat
+
+
+def names() -> Iterator[tuple[str, str]]:
+    """Everything a span might say that we know of."""
+    yield from ((provider, model) for provider, model, _, _ in NAMES)
+    yield from UNPRICED
+    for line in lines("price_vectors/vectors.jsonl"):
+        vector = json.loads(line)
+        yield vector["provider"], vector["model"]
+    for number, entry in enumerate(book().entries()):
+        yield entry.provider, entry.model
+        if number % 9 == 0:
+            yield "", entry.model
+            yield "openai", f"litellm_proxy/{entry.provider}/{entry.model}"
+            yield "unknown", f"{entry.model}-20261231"
+            yield "aws", f"us.{entry.model}"
+
+
+def differing(spellings: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The names on which Python and the patterns disagree."""
+    return [(p, m) for p, m in spellings if resolved(p, m) != matched(p, m)]
+
+
+def test_patterns_decide_as_python_does() -> None:
+    """Every form above, and one in fifteen of all names: the first pattern that matches is the same entry."""
+    told = [(provider, model) for provider, model, _, _ in NAMES]
+    assert differing([*told, *UNPRICED, *sorted(set(names()))[::15]]) == []
+
+
+@pytest.mark.slow
+def test_patterns_decide_every_name_as_python_does() -> None:
+    """Vectors, every entry under its own name, and gateways' forms of many."""
+    assert differing(sorted(set(names()))) == []
+
+
+def test_patterns_are_plain() -> None:
+    """Nothing looks around or back, so RE2 and Vectorscan take every pattern; ids count from 1."""
+    for number, (_, row) in enumerate(rows(), start=1):
+        assert row.id == number
+        assert not re.search(r"\(\?[=!<P]|\\[1-9]", row.regexp), row.regexp
+        assert row.regexp.startswith("^")
+        assert row.regexp.endswith("$")
+
+
+def test_every_entry_is_found_under_its_own_name() -> None:
+    """Provider and model of an entry lead back to it, so rates and patterns join.
+
+    Azure and Google list models of others too; where they list one themselves, their own entry is found.
+    """
+    lost = {
+        entry.provider
+        for entry in book().entries()
+        if not entry.caveat and resolved(entry.provider, entry.model) != (entry.provider, entry.model)
+    }
+    assert lost == {"azure", "google"}
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("az.ai.inference", "azure"),
+        ("azure_ai", "azure"),
+        ("amazon-bedrock", "aws"),
+        ("vertex_ai-anthropic_models", "google"),
+        ("x.ai", "x-ai"),
+        ("perplexity", "perplexity"),
+        ("cohere_chat", "cohere"),
+        ("langchain", None),
+        ("litellm", None),
+        ("strands-agents", None),
+        ("", None),
+    ],
+)
+def test_provider_names(name: str, provider: str | None) -> None:
+    """Names of SDKs and gateways mean a provider; names of frameworks mean none."""
+    assert canonical_provider(name) == provider
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_provider_names_as_patterns(provider: str) -> None:
+    """Each name of a provider, with and without a suffix, is told alike by the expression."""
+    for name in PROVIDERS[provider].split():
+        assert re.fullmatch(provider_regexp(provider), name.removesuffix("*"))
+        assert canonical_provider(name.removesuffix("*")) == provider
+        if name.endswith("*"):
+            assert re.fullmatch(provider_regexp(provider), name.removesuffix("*") + ".chat")
+            assert canonical_provider(name.removesuffix("*") + ".chat") == provider
