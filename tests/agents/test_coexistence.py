@@ -200,7 +200,7 @@ def test_langfuse_under_zero_code(provider, collector):
 @pytest.mark.timeout(900)
 def test_the_whole_traceloop_sdk(provider, collector):
     """Traceloop's own set-up with everything it instruments, in an environment of its own."""
-    python = environment("traceloop", ["traceloop-sdk==0.62.4", "openai", "anthropic"])
+    python = environment("traceloop", ["traceloop-sdk==0.62.4", "openai", "anthropic", "httpx<1"])
     run(TRACELOOP, provider, collector, python=python)
     check_all_calls(provider, collector)
     assert "agent.workflow" in {span.name for span in collector.spans}

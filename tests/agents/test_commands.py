@@ -191,7 +191,7 @@ def test_the_demo_says_what_to_install(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_whole_demo(tmp_path):
-    """On a fresh directory: agents run, costs are right to the last digit, the stack stays up till stopped."""
+    """On a fresh directory: agents run, costs are right to the last digit, the stack stays until stopped."""
     home = str(tmp_path / "demo")
     absent = {"OTEL_COST_DEMO_DATA": str(tmp_path)}
     try:
