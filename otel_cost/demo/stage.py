@@ -27,7 +27,7 @@ RECORDED = (
     "framework_traces/framework_traces.otlp.jsonl",
     "replayed_spans/*.otlp.jsonl.xz",
 )
-"""Recorded traces that the demo imports where they are at hand, below OTEL_COST_DEMO_DATA."""
+"""Recorded traces that the demo imports where they are at hand."""
 HTTP_PORT, GRPC_PORT = 4318, 4317
 LONG_AGO = "1000d"
 """Recorded traces are old; reports of the demo look back further than they do by default."""
@@ -198,7 +198,7 @@ def _example(name: str) -> Path:
 
 def _import_recorded(stage: Stage, data: Path | None) -> None:
     """Import the recorded traces that are at hand, and say which are not."""
-    folder = data or Path(os.environ.get("OTEL_COST_DEMO_DATA", PACKAGE.parent.parent / "shared" / "data"))
+    folder = data or PACKAGE.parent.parent / "shared" / "data"
     found = {pattern: sorted(folder.glob(pattern)) for pattern in RECORDED}
     for pattern in (pattern for pattern, files in found.items() if not files):
         stage.say(f"\nrecorded traces {pattern} are not at {folder}; the demo goes on without them")

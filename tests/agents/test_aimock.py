@@ -1,7 +1,7 @@
 """The same agent against a provider somebody else wrote, so that ours cannot hide a fault in how it speaks.
 
-aimock (https://github.com/CopilotKit/aimock) speaks the protocol independently. Of scripted usage it passes the
-totals on and drops cached tokens, which is why the other tests use a provider of our own.
+aimock (https://github.com/CopilotKit/aimock) speaks the protocol independently. Of scripted usage it passes
+the totals on and drops cached tokens, which is why the other tests use a provider of our own.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from decimal import Decimal
 from pathlib import Path
 
@@ -252,3 +254,56 @@ server.server_close()
     assert len(calls) == 2
     assert len({span.trace_id for span in calls}) == 2
     assert all(not span.parent_id for span in calls)
+
+
+@pytest.mark.parametrize("started", ["by its own name", "by a script"])
+def test_requests_to_an_asgi_server_are_executions(collector, tmp_path, started):
+    """Under uvicorn, started either way, each request's calls are a trace; a stop flushes them."""
+    port = free_port()
+    app = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+async def answer(request):
+    call()
+    return PlainTextResponse("ok")
+app = Starlette(routes=[Route("/", answer)])
+if __name__ == "__main__":
+    import uvicorn
+    uvicorn.run(app, port=%d, log_level="error")
+"""
+    (tmp_path / "served.py").write_text(SPAN.replace("call", "model_call") + BOTH + app % port)
+    server = [str(Path(sys.executable).with_name("uvicorn")), "--app-dir", str(tmp_path), "--port", str(port)]
+    named = [sys.executable, *server, "--log-level", "error", "served:app"]
+    command = named if started == "by its own name" else [sys.executable, str(tmp_path / "served.py")]
+    environment = Program("").environ(send_to(collector), {"PYTHONWARNINGS": "ignore"})
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(2):
+            _visit(f"http://127.0.0.1:{port}/", process)
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+    requests = [span for span in collector.spans if span.name == "request"]
+    assert len(requests) == 2
+    assert not any(span.parent_id for span in requests)
+    calls = collector.counted()
+    assert len(calls) == 4
+    assert {span.trace_id for span in calls} == {span.trace_id for span in requests}
+
+
+BOTH = """
+def call():
+    with trace.get_tracer("web").start_as_current_span("request"):
+        model_call()
+        model_call()
+"""
+
+
+def _visit(url: str, process: subprocess.Popen[str]) -> None:
+    """Get a page from a server that may still be starting."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(url, timeout=5).close()
+        time.sleep(0.1)
+    pytest.fail(f"{url} does not answer")
