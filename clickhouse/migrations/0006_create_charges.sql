@@ -5,7 +5,7 @@
 -- Retention: none set here, partitions are days
 -- Source:    views/charge_readings.sql on insert, queries/account_traces.sql after it
 -- Read by:   views/executions.sql, views/spend_hourly.sql, views/unpriced.sql, queries/, views/refresh_accounts.sql
--- Amounts are what counts. Where a span counts only for a remainder, covered_tokens (input, output, cache read,
+-- response_key is response_id made short, for looking a day over. Amounts are what counts. Where a span counts only for a remainder, covered_tokens (input, output, cache read,
 -- cache write, cache write 1 h, reasoning) and covered_cost_usd hold the rest, so that the span's own total is the sum.
 CREATE TABLE IF NOT EXISTS charges
 (
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS charges
     is_estimate              Bool,
     has_reported_cost        Bool,
     response_id              String CODEC(ZSTD(1)),
+    response_key             UInt64 MATERIALIZED if(response_id = '', 0, cityHash64(response_id)),
     status                   LowCardinality(String),
     error_type               LowCardinality(String),
     organization             LowCardinality(String),

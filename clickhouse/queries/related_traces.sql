@@ -6,14 +6,14 @@
 WITH asked AS
 (
     SELECT
-        response_id,
+        response_key,
         started_at
     FROM charges
-    WHERE trace_id IN {trace_ids:Array(String)} AND response_id != ''
+    WHERE trace_id IN {trace_ids:Array(String)} AND response_key != 0
 )
 SELECT DISTINCT trace_id
 FROM charges
 WHERE started_at BETWEEN (SELECT min(started_at) FROM asked) - INTERVAL 1 DAY
     AND (SELECT max(started_at) FROM asked) + INTERVAL 1 DAY
-    AND response_id IN (SELECT response_id FROM asked)
+    AND response_key IN (SELECT response_key FROM asked)
     AND trace_id NOT IN {trace_ids:Array(String)};

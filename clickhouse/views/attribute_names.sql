@@ -1,6 +1,6 @@
 -- attribute_names: what each attribute name means, in every convention that is read.
 -- The same names as otel_cost/attributes.py and otel_cost/documents.py.
--- Grain:     one row per attribute name
+-- Grain:     one row per attribute name; kind says what its value is: an amount, a cost, a payer or text
 -- Source:    the lists below. The order in a list is the order of trust, the first name present is believed
 -- Read by:   views/read_spans.sql
 -- A name with a colon is a key inside a JSON attribute: raw: gen_ai.usage.raw, langfuse:
@@ -11,7 +11,8 @@ CREATE OR REPLACE DICTIONARY attribute_names
     name       String,
     field      String,
     rank       UInt16,
-    is_marker  UInt8
+    is_marker  UInt8,
+    kind       String
 )
 PRIMARY KEY name
 SOURCE(CLICKHOUSE(QUERY $query$
@@ -408,7 +409,14 @@ SELECT
     row.1 AS name,
     row.2 AS field,
     row.3 AS rank,
-    has(markers, name) AS is_marker
+    has(markers, name) AS is_marker,
+    multiIf(
+        match(field, '_tokens$|^web_searches$'), 'amount',
+        field = 'reported_cost', 'cost',
+        field IN (
+            'execution_id', 'organization', 'team', 'user_id', 'feature', 'agent_name', 'component', 'environment',
+            'session_id'), 'payer',
+        'text') AS kind
 FROM
 (
     SELECT arrayJoin(arrayFlatten(arrayMap(

@@ -4,20 +4,41 @@
 -- Source:    readings, on insert, model_patterns_dictionary and prices_dictionary
 -- Read by:   queries/account_traces.sql
 -- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
--- instrumentation computed. The cost is rounded once, half up, to a pico-dollar.
+-- instrumentation computed. Names are looked up once an insert: a lookup tries thousands of patterns. The cost is rounded once, half up, to a pico-dollar.
 CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
 TO charges
 AS
 WITH
-    resolved AS
+    names AS
     (
         SELECT
-            *,
+            provider,
+            model,
+            request_model,
             dictGet('model_patterns_dictionary', ('provider', 'model'), lower(provider || '/' || model)) AS by_model,
             dictGet('model_patterns_dictionary', ('provider', 'model'), lower(provider || '/' || request_model))
                 AS by_request
+        FROM
+        (
+            SELECT DISTINCT
+                provider,
+                model,
+                request_model
+            FROM readings
+            WHERE is_billable AND has_usage
+        )
+    ),
+    resolved AS
+    (
+        SELECT
+            readings.*,
+            names.by_model,
+            names.by_request
         FROM readings
-        WHERE is_billable
+        LEFT JOIN names
+            ON names.provider = readings.provider AND names.model = readings.model
+            AND names.request_model = readings.request_model
+        WHERE readings.is_billable
     ),
     keyed AS
     (

@@ -28,7 +28,7 @@ WITH
             arrayFilter(
                 item -> item.1.1 != '',
                 arrayMap(
-                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker'), name), name, value),
+                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
                     mapKeys(SpanAttributes)::Array(String),
                     mapValues(SpanAttributes))) AS span_items
         FROM otel_traces
@@ -49,7 +49,10 @@ WITH
         SELECT
             *,
             arrayMap(
-                pair -> (dictGet('attribute_names', ('field', 'rank', 'is_marker'), pair.1), pair.1, trim(BOTH '"' FROM pair.2)),
+                pair -> (
+                    dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), pair.1),
+                    pair.1,
+                    trim(BOTH '"' FROM pair.2)),
                 arrayFlatten(arrayMap(
                     document -> arrayMap(
                         pair -> (document.1 || pair.1, pair.2), JSONExtractKeysAndValuesRaw(document.2)),
@@ -67,11 +70,9 @@ WITH
                         ('raw:server_tool_use.', JSONExtractRaw(raw, 'server_tool_use'))
                     ], [])))) AS document_items,
             arrayFilter(
-                item -> item.1.1 IN (
-                    'execution_id', 'organization', 'team', 'user_id', 'feature', 'agent_name', 'component',
-                    'environment', 'session_id'),
+                item -> item.1.4 = 'payer',
                 arrayMap(
-                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker'), name), name, value),
+                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
                     if(is_marked, mapKeys(ResourceAttributes)::Array(String), []),
                     if(is_marked, mapValues(ResourceAttributes), []))) AS resource_items
         FROM marked
@@ -84,7 +85,7 @@ WITH
                 item -> item.1.2,
                 arrayFilter(
                     item -> item.1.1 != '' AND item.3 != 'null'
-                        AND (item.3 != '' OR match(item.1.1, '_tokens$|^web_searches$|^reported_cost$')),
+                        AND (item.3 != '' OR item.1.4 IN ('amount', 'cost')),
                     if(is_marked, arrayConcat(span_items, document_items), []))) AS items
         FROM opened
     ),
@@ -94,12 +95,13 @@ WITH
             * EXCEPT (items, resource_items),
             mapFromArrays(items.1.1, items.3) AS said,
             arrayFilter(item -> startsWith(item.2, 'raw:'), items) AS raw_items,
-            arrayFilter(item -> item.1.1 = 'reported_cost', items) AS cost_items,
+            arrayFilter(item -> item.1.4 = 'cost', items) AS cost_items,
+            arrayFilter(item -> item.1.4 = 'amount', items) AS amount_items,
             arrayFilter(item -> item.2 != '', arrayMap(
                 item -> (
                     item.1.1,
                     substringUTF8(trim(replaceRegexpAll(item.3, '[\\x00-\\x1f\\x7f]+', ' ')), 1, 128)),
-                arrayConcat(items, resource_items))) AS payer_items
+                arrayConcat(arrayFilter(item -> item.1.4 = 'payer', items), resource_items))) AS payer_items
         FROM ranked
     ),
     classified AS
@@ -152,7 +154,7 @@ WITH
             if(
                 notEmpty(raw_items),
                 mapFromArrays(raw_items.1.1, raw_items.3),
-                mapFilter((field, value) -> match(field, '_tokens$|^web_searches$'), said)) AS amounts
+                mapFromArrays(amount_items.1.1, amount_items.3)) AS amounts
         FROM said
     ),
     counted AS

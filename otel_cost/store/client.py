@@ -150,12 +150,14 @@ class Store:
         """
         remaining = iter(sorted(set(trace_ids)))
         while some := list(islice(remaining, TRACES_PER_PASS)):
-            near = self._related(some)
-            far = self._related([*some, *near]) if near else []
-            self._run("account_traces", trace_ids=[*some, *near], rivals=far)
+            near = self._traces("related_traces", some)
+            touched = [*some, *near] if near else self._traces("traces_to_account", some)
+            if touched:
+                far = self._traces("related_traces", touched) if near else []
+                self._run("account_traces", trace_ids=touched, rivals=far)
 
-    def _related(self, trace_ids: list[str]) -> list[str]:
-        return [row[0] for row in self.query("related_traces", trace_ids=trace_ids).rows]
+    def _traces(self, query: str, trace_ids: list[str]) -> list[str]:
+        return [row[0] for row in self.query(query, trace_ids=trace_ids).rows]
 
     def query(self, name: str, **params: Any) -> Result:
         """Run the named query `queries/<name>.sql` with typed server-side parameters.

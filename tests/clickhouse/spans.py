@@ -32,7 +32,7 @@ Request = dict[str, Any]
 
 
 def recorded_requests(name: str) -> list[Request]:
-    """Return the OTLP/JSON requests of a recorded data set, or skip the test where the data is not at hand."""
+    """Return the OTLP/JSON requests of a recorded data set; skips where the data is not at hand."""
     return [json.loads(line)["otlp"] for line in lines(RECORDED[name])]
 
 

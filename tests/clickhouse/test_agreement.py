@@ -20,6 +20,18 @@ from tests.conformance.suite import Answer, Case
 from tests.otlp import recorded_spans
 
 CASES = {case.name: case for case in suite.load()}
+TEXTS = (
+    "counted",
+    "not_counted_reason",
+    "provider",
+    "model",
+    "price_status",
+    "span_class",
+    "response_id",
+    "tool_name",
+    "operation",
+    "price_model",
+)
 TOTALS = ("input_tokens", "output_tokens")
 BUCKETS = (
     "cache_read_tokens",
@@ -37,12 +49,7 @@ def _pico(value: Any) -> int | None:
 
 
 def _said_by_sql(row: dict[str, Any]) -> dict[str, Any]:
-    said = {
-        name: row[name] for name in ("counted", "not_counted_reason", "provider", "model", "price_status")
-    }
-    said |= {
-        name: row[name] for name in ("span_class", "response_id", "tool_name", "operation", "price_model")
-    }
+    said = {name: row[name] for name in TEXTS}
     said["cost_picousd"] = _pico(row["cost_usd"])
     said["marks"] = sorted(row["usage_marks"])
     said |= {name: None if row[name] is None else int(row[name]) for name in TOTALS}
@@ -150,7 +157,8 @@ def test_every_operation_known_in_python_is_known_in_sql() -> None:
     """What makes a span a model call, a tool or an aggregate is the same list in both."""
     text = named_sql("views", "read_spans")
     known = attributes.MODEL_OPERATIONS | attributes.TOOL_OPERATIONS | attributes.AGGREGATE_OPERATIONS
-    assert [name for name in sorted(known | attributes.EMBEDDING_OPERATIONS) if f"'{name}'" not in text] == []
+    known |= attributes.EMBEDDING_OPERATIONS
+    assert [name for name in sorted(known) if f"'{name}'" not in text] == []
     assert [name for name in attributes.ESTIMATOR_COSTS if f"'{name}'" not in text] == []
     assert [scope for scope in attributes.ESTIMATOR_SCOPES if scope.rstrip(".") not in text] == []
 

@@ -1,0 +1,97 @@
+"""However spans are delivered, the totals are the same."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_cost.server.otlp_json import flatten
+from otel_cost.server.spans import Row, to_columns
+from otel_cost.store import Store
+from tests.clickhouse import spans
+from tests.clickhouse.conftest import empty
+from tests.conformance import suite
+
+PARTS = 6
+"""Deliveries a set of spans is cut into."""
+
+
+def _rows() -> list[Row]:
+    """Return the spans of every conformance case: parents, duplicates, remainders, several traces."""
+    requests = [request for case in suite.load() for request in case.requests()]
+    return [row for request in requests for row in flatten(request).rows]
+
+
+def _said(store: Store) -> list[dict[str, Any]]:
+    """Return everything the store says, but for when it came to think so."""
+    answer = store.sql(
+        "SELECT * EXCEPT (version) FROM charges FINAL ORDER BY trace_id, span_id", fmt="JSONEachRow"
+    )
+    rows = [json.loads(line) for line in answer.splitlines()]
+    answer = store.sql("SELECT * FROM executions ORDER BY execution_id", fmt="JSONEachRow")
+    return rows + [json.loads(line) for line in answer.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def once_in_order(opened_store: Store) -> list[dict[str, Any]]:
+    """What the store says when every span comes once, together."""
+    empty(opened_store)
+    opened_store.insert_spans(to_columns(_rows()))
+    return _said(opened_store)
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 2**32), repeated=st.integers(0, PARTS))
+def test_order_batching_and_repetition_change_nothing(
+    opened_store: Store, once_in_order: list[dict[str, Any]], seed: int, repeated: int
+) -> None:
+    """Any order, any batches, any of them again: every charge and every execution total is the same."""
+    empty(opened_store)
+    chance = random.Random(seed)
+    rows = _rows()
+    chance.shuffle(rows)
+    cuts = sorted(chance.sample(range(1, len(rows)), PARTS - 1))
+    parts = [rows[start:end] for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+    deliveries = parts + chance.sample(parts, repeated)
+    chance.shuffle(deliveries)
+    for part in deliveries:
+        opened_store.insert_spans(to_columns(part))
+    assert _said(opened_store) == once_in_order
+
+
+def test_accounting_twice_changes_nothing(store: Store) -> None:
+    """The accounting pass is idempotent: a second one writes no row."""
+    rows = _rows()
+    store.insert_spans(to_columns(rows))
+    before = store.sql("SELECT count(), max(version) FROM charges", fmt="TSV")
+    store.account([row[1] for row in rows])
+    assert store.sql("SELECT count(), max(version) FROM charges", fmt="TSV") == before
+
+
+def test_the_comparison_can_fail(store: Store, once_in_order: list[dict[str, Any]]) -> None:
+    """A store that lacks a span says something else."""
+    empty(store)
+    store.insert_spans(to_columns(_rows()[1:]))
+    assert _said(store) != once_in_order
+
+
+def test_a_batch_half_written_is_healed_by_delivering_it_again(store: Store) -> None:
+    """A crash after the spans and before the charges, or between charges and accounting, leaves no trace."""
+    requests = list(next(case for case in suite.load() if len(case.spans) > 2).requests())
+    for request in requests:
+        spans.insert(store, [request])
+    whole = _said(store)
+    for table in ("charges", "trace_links"):
+        store.sql(f"TRUNCATE TABLE {table}", fmt="Null", readonly=False)
+    for request in requests:
+        spans.insert(store, [request])
+    assert _said(store) == whole
