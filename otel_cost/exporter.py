@@ -6,16 +6,18 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from opentelemetry import _logs, metrics
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 logger = logging.getLogger("otel_cost")
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
+DEFAULT_GRPC_ENDPOINT = "http://127.0.0.1:4317"
 CONNECT_TIMEOUT_S = 0.5
 RETRY_AFTER_S = 2.0
 EXPORT_TIMEOUT_S = 5.0
@@ -42,6 +44,42 @@ def is_reachable(url: str, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:
     return True
 
 
+class Gate:
+    """Tells exporters whether somebody listens, so that they need not wait to find out.
+
+    Args:
+        url: Where the spans go.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._is_up = False
+        self._has_complained = False
+        self._next_try_s = 0.0
+
+    def is_open(self) -> bool:
+        """Return whether it is worth trying to send; log one line the first time it is not."""
+        if not self._is_up and time.monotonic() >= self._next_try_s:
+            self._is_up = is_reachable(self._url)
+            self._next_try_s = time.monotonic() + RETRY_AFTER_S
+        if not self._is_up:
+            self._complain()
+        return self._is_up
+
+    def note(self, was_sent: bool) -> None:
+        """Look again before the next batch when this one could not be sent."""
+        self._is_up = was_sent
+
+    def _complain(self) -> None:
+        if not self._has_complained:
+            self._has_complained = True
+            logger.warning(
+                "nothing listens at %s, so the spans of this run are not kept; start `otel-cost up`, or set "
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                self._url,
+            )
+
+
 class ResilientExporter(SpanExporter):
     """Sends spans as the standard `OTEL_EXPORTER_OTLP_*` variables say; gives up at once when nobody listens.
 
@@ -50,38 +88,19 @@ class ResilientExporter(SpanExporter):
     """
 
     def __init__(self, inner: SpanExporter | None = None, *, url: str | None = None) -> None:
-        self._url = url or endpoint()
+        self._gate = Gate(url or endpoint())
         # Not made lazily: an import at exit would change the status of an interrupted program.
         self._inner = inner or _otlp_exporter()
-        self._is_up = False
-        self._has_complained = False
-        self._next_try_s = 0.0
         self.dropped_spans = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans, or drop them when nobody listens."""
-        if self._can_send():
-            result = self._inner.export(spans)
-            self._is_up = result is SpanExportResult.SUCCESS
-            return result
-        self.dropped_spans += len(spans)
-        if not self._has_complained:
-            self._has_complained = True
-            logger.warning(
-                "nothing listens at %s, so the spans of this run are not kept; start `otel-cost up`, or set "
-                "OTEL_EXPORTER_OTLP_ENDPOINT",
-                self._url,
-            )
-        return SpanExportResult.FAILURE
-
-    def _can_send(self) -> bool:
-        if self._is_up:
-            return True
-        now_s = time.monotonic()
-        if now_s >= self._next_try_s:
-            self._is_up = is_reachable(self._url)
-            self._next_try_s = now_s + RETRY_AFTER_S
-        return self._is_up
+        if not self._gate.is_open():
+            self.dropped_spans += len(spans)
+            return SpanExportResult.FAILURE
+        result = self._inner.export(spans)
+        self._gate.note(result is SpanExportResult.SUCCESS)
+        return result
 
     def shutdown(self) -> None:
         """Close the connection."""
@@ -90,6 +109,48 @@ class ResilientExporter(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing is held back here."""
         return self._inner.force_flush(timeout_millis)
+
+
+def guard_default_exporters(provider: object) -> None:
+    """Keep exporters that a distribution made for the default endpoint from waiting for a collector.
+
+    Where nobody chose an endpoint, probably nobody listens at the default one; the SDK's exporters would log
+    each failure and hold the program up for ten seconds when it ends.
+    """
+    if any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ):
+        return
+    protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    gate = Gate(DEFAULT_GRPC_ENDPOINT if protocol == "grpc" else DEFAULT_ENDPOINT)
+    for holder in _holders(provider):
+        exporter = getattr(holder, "_exporter", None)
+        if exporter is not None and type(exporter).__name__.startswith("OTLP"):
+            exporter.export = _guarded(exporter.export, gate)
+
+
+def _holders(provider: object) -> Iterator[object]:
+    """Yield what holds an exporter: batching processors of spans and log records, readers of metrics."""
+    spans = getattr(provider, "_active_span_processor", None)
+    records = getattr(_logs.get_logger_provider(), "_multi_log_record_processor", None)
+    processors = (
+        *getattr(spans, "_span_processors", ()),
+        *getattr(records, "_log_record_processors", ()),
+    )
+    yield from (getattr(processor, "_batch_processor", None) for processor in processors)
+    meters = metrics.get_meter_provider()
+    configured = getattr(meters, "_sdk_config", None)
+    readers: Sequence[object] = getattr(meters, "_metric_readers", getattr(configured, "metric_readers", ()))
+    yield from readers
+
+
+def _guarded(send: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
+    def export(*arguments: Any, **options: Any) -> Any:
+        if not gate.is_open():
+            return None
+        result = send(*arguments, **options)
+        gate.note(getattr(result, "name", "") == "SUCCESS")
+        return result
+
+    return export
 
 
 def _otlp_exporter() -> SpanExporter:

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from otel_cost import instrumentors
 from otel_cost.config import TRUE, Config, _setting
 from otel_cost.containment import contained
-from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter
+from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter, guard_default_exporters
 from otel_cost.process import Ending, is_server, script_name, start_root
 from otel_cost.sampling import meter_dropped_spans
 
@@ -227,6 +227,8 @@ def _start(config: InstrumentConfig) -> None:
     choices = instrumentors.plan(config.instrumentors, disabled=disabled)
     provider = _provider()
     install(provider, config=config)
+    with contained("guard the default exporters"):
+        guard_default_exporters(provider)
     name = script_name()
     root = start_root(name) if config.root_span and name and not is_server(name) else None
     Ending(provider, root, timeout_s=config.flush_timeout_s).watch()

@@ -85,7 +85,7 @@ def test_a_collector_that_starts_later_receives_what_follows(monkeypatch):
     exporter = ResilientExporter(inner, url=f"http://127.0.0.1:{port}")
     exporter.export([ReadableSpan("lost")])
     with Collector() as started:
-        exporter._url = started.url
+        exporter._gate._url = started.url
         exporter.export([ReadableSpan("too soon")])
         now_s += 2.0
         assert exporter.export([ReadableSpan("sent")]) is SpanExportResult.SUCCESS

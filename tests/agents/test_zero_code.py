@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_cost.exporter import DEFAULT_GRPC_ENDPOINT, is_reachable
 from otel_cost.fake_provider import FakeProvider, Reply
 from otel_cost.usage import Usage
 from tests.agents.harness import Collector, Program, send_to
@@ -181,6 +182,24 @@ def test_an_absent_collector_costs_one_line_and_no_time():
     assert "otel-cost up" in finished.stderr
     assert float(finished.stdout) < 3
     assert took_s < 20
+
+
+def test_the_stock_launcher_does_not_wait_for_an_absent_collector_either(tmp_path):
+    """With a distribution's default endpoint and nobody there: one line, and no ten seconds at the end."""
+    if is_reachable(DEFAULT_GRPC_ENDPOINT):
+        pytest.skip(f"something listens at {DEFAULT_GRPC_ENDPOINT}")
+    script = tmp_path / "agent.py"
+    script.write_text(SPAN + "call()")
+    launcher = Path(sys.executable).with_name("opentelemetry-instrument")
+    environment = Program("", instrumented=False).environ()
+    started = time.monotonic()
+    finished = subprocess.run(
+        [launcher, sys.executable, script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0
+    assert f"nothing listens at {DEFAULT_GRPC_ENDPOINT}" in finished.stderr
+    assert len(finished.stderr.strip().splitlines()) == 1
+    assert time.monotonic() - started < 8
 
 
 def test_a_disabled_sdk_stays_disabled(provider, collector):
