@@ -24,10 +24,12 @@ from otel_cost.server.ownership import owned
 from otel_cost.server.process import Address, Listening, Server, Sockets, run_server
 from otel_cost.server.queries import PROXY_PATH, QueryEndpoint
 from otel_cost.server.records import find_sources
+from otel_cost.server.recovery import Recovering
 from otel_cost.server.sinks import OtlpSink, StoreSink
-from otel_cost.server.writer import Writer
+from otel_cost.server.writer import SpanStore, Writer
 from otel_cost.store import Store, open_store
 from otel_cost.store.dsn import Embedded, default_dsn, parse_dsn, served_by
+from otel_cost.store.dsn import Server as ServerPlace
 from otel_cost.store.reader import open_reader
 
 app = typer.Typer(no_args_is_help=True)
@@ -106,7 +108,7 @@ def _target(dsn: str, stack: ExitStack) -> tuple[Sink, Journal]:
         stack.callback(sink.close)
         return sink, Journal(place.path / JOURNAL)
     opened = stack.enter_context(_open(dsn))
-    writer = Writer(opened)
+    writer = Writer(_recovered(opened, place))
     stack.callback(writer.stop, 60.0)
     if isinstance(place, Embedded):
         return StoreSink(writer), Journal(place.path / JOURNAL)
@@ -123,6 +125,15 @@ def _open(dsn: str) -> Store:
         opened.close()
         raise
     return opened
+
+
+def _recovered(store: Store, place: Embedded | ServerPlace) -> SpanStore:
+    """Return the store with a killed process's work finished; a server's own view finishes it there."""
+    if not isinstance(place, Embedded):
+        return store
+    recovering = Recovering(store, place.path)
+    recovering.recover()
+    return recovering
 
 
 def _identity(store: Store, dsn: str) -> str:
@@ -163,7 +174,7 @@ def _serve(dsn: str, http: str, grpc: str, token: str | None) -> bool:
     with ExitStack() as stack:
         stack.callback(sockets.close)
         opened = stack.enter_context(_open(dsn))
-        server = Server(opened, QueryEndpoint(open_reader(place)), sockets, token)
+        server = Server(_recovered(opened, place), QueryEndpoint(open_reader(place)), sockets, token)
         url = f"http://{sockets.http_address}"
         stack.enter_context(owned(place, url=url, proxy_path=PROXY_PATH, token=token))
         return run_server(server, lambda listening: _greet(listening, dsn, token))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import io
@@ -54,10 +55,10 @@ def otlp_json(request: ExportTraceServiceRequest) -> dict[str, object]:
     document = MessageToDict(request)
     for resource in document["resourceSpans"]:
         for group in resource["scopeSpans"]:
-            for span, source in zip(
-                group["spans"], request.resource_spans[0].scope_spans[0].spans, strict=True
-            ):
-                span["traceId"], span["spanId"] = source.trace_id.hex(), source.span_id.hex()
+            for span in group["spans"]:
+                for name in ("traceId", "spanId", "parentSpanId"):
+                    if name in span:
+                        span[name] = base64.b64decode(span[name]).hex()
     return document
 
 
