@@ -119,7 +119,13 @@ DERIVED = (
         "deployments in a data zone cost more than the global rate",
         precedes=True,
     ),
-    Derived("openai", "ft:", ":.*", "{}:fine-tuned", "the rates of this fine-tuned model are not known: its base's"),
+    Derived(
+        "openai",
+        "ft:",
+        ":.*",
+        "{}:fine-tuned",
+        "the rates of this fine-tuned model are not known: its base's",
+    ),
     Derived(
         "openrouter", "", ":(?:nitro|floor|exacto|online)", "{}:routed", "the route chosen sets the price"
     ),

@@ -105,7 +105,7 @@ def atto_usd(rate_key: str, usd: str) -> int:
     digits = whole + fraction
     if exponent is None or len(fraction) > exponent or not digits.isdecimal():
         return _rounded_atto_usd(rate_key, usd)
-    return int(digits) * 10 ** (exponent - len(fraction))
+    return int(digits.ljust(len(digits) + exponent - len(fraction), "0"))
 
 
 def _rounded_atto_usd(rate_key: str, usd: str) -> int:
