@@ -101,10 +101,7 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Keep the store of an earlier demo.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop what an earlier demo left running.")] = False,
     home: Annotated[Path, typer.Option(help="Where the demo keeps its store.")] = Path(".demo"),
-    data: Annotated[
-        Path | None,
-        typer.Option(envvar="OTEL_COST_DEMO_DATA", help="Directory of recorded traces to import."),
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Directory of recorded traces to import.")] = None,
 ) -> None:
     """Run real agents against a fake provider, import recorded traces, and show what everything cost."""
     from otel_cost.demo import stage

@@ -193,9 +193,8 @@ def test_the_demo_says_what_to_install(monkeypatch):
 def test_the_whole_demo(tmp_path):
     """On a fresh directory: agents run, costs are right to the last digit, the stack stays until stopped."""
     home = str(tmp_path / "demo")
-    absent = {"OTEL_COST_DEMO_DATA": str(tmp_path)}
     try:
-        finished = otel_cost("demo", "--home", home, **absent)
+        finished = otel_cost("demo", "--home", home, "--data", str(tmp_path))
         assert finished.returncode == 0, finished.stderr
         assert "alice  $0.0030536  = the store, to the last digit" in finished.stdout
         assert "bob    $0.0526094  = the store, to the last digit, 1 call without a price" in finished.stdout
