@@ -25,6 +25,7 @@ _DATED = frozenset(("valid_from", "rates", "tiers", "service_tiers"))
 _TOOL = frozenset(("name", "usd_per_call", "usd_per_unit", "unit_attribute", "source", "source_date"))
 _DISCOUNT = frozenset(("provider", "model", "discount_ratio"))
 _TIER = frozenset(("provider", "tier", "multiplier", "source", "source_date"))
+_CAPITAL = re.compile(r"(?<!\\)[A-Z]")
 _NOT_RE2 = re.compile(r"\(\?[=!<]|\\[1-9]")
 
 
@@ -237,12 +238,14 @@ class _Reader:
             self._add(node.line, "give either `rates`, or `dated` with one entry per change")
 
     def _pattern(self, node: _Node) -> str | None:
-        text = self._text(node).lower()
+        text = self._text(node)
         try:
             re.compile(text)
         except re.error as error:
             self._add(node.line, f"{text!r} is not a regular expression: {error}")
             return None
+        if _CAPITAL.search(text):
+            self._add(node.line, f"{text!r} has capitals; names are compared in lower case")
         if _NOT_RE2.search(text):
             self._add(node.line, f"{text!r} looks around or back, which databases cannot; use plain patterns")
         return text

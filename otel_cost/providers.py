@@ -101,7 +101,8 @@ def canonical_provider(name: str) -> str | None:
 
 def provider_regexp(provider: str) -> str:
     """Return a regular expression for every name of a provider, in lower case; RE2 syntax, not anchored."""
-    return "(?:" + "|".join(map(_name_regexp, PROVIDERS.get(provider, provider).split())) + ")"
+    names = PROVIDERS[provider].split() if provider in PROVIDERS else [provider]
+    return "(?:" + "|".join(map(_name_regexp, names)) + ")"
 
 
 def _name_regexp(name: str) -> str:

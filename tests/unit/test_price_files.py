@@ -196,14 +196,13 @@ def test_json_will_do(tmp_path: Path) -> None:
     assert cost(PriceBook.load([path]), "m") == Decimal("0.3")
 
 
-MISTAKES = """\
-models:
+MISTAKES = r"""models:
   - provider: openai
     model: a
     rates: {input_usd_per_mtok: '10$', inptu_usd_per_mtok: 1}
   - model: b
   - rates: {input_usd_per_mtok: -1}
-    patterns: ['(?!x)', '(']
+    patterns: ['(?!x)', '(', 'House-.*', '\D+']
   - model: c
     dated:
       - {valid_from: 1st of May, rates: {}}
@@ -233,6 +232,8 @@ def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
     assert "'inptu_usd_per_mtok' is not known here" in text
     assert "'1st of May' is not a day; write it as 2026-01-31" in text
     assert "databases cannot" in text
+    assert "'House-.*' has capitals" in text
+    assert "\\D" not in text
 
 
 def test_mistakes_of_all_files_are_told_together(book: Any) -> None:
