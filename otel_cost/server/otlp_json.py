@@ -137,21 +137,24 @@ def _attributes(owner: dict[str, Any]) -> dict[str, str]:
     for pair in pairs:
         if type(pair) is not dict:
             raise MalformedError(_wrong("attribute", pair, dict))
-        value = pair.get("value")
+        key, value = pair.get("key"), pair.get("value")
         if type(value) is dict:
             text = value.get("stringValue")
-            found[_text(pair, "key")] = text if type(text) is str else _value_text(value)
+            if type(text) is not str:
+                text = _value_text(value)
         elif value is None:
-            found[_text(pair, "key")] = ""
+            text = ""
         else:
             raise MalformedError(_wrong("attribute value", value, dict))
+        found[key if type(key) is str else _text(pair, "key")] = text
     return found
 
 
 def _value_text(value: dict[str, Any]) -> str:
+    whole = value.get("intValue")
+    if whole is not None:
+        return whole if _is_plain_integer(whole) else str(_as_integer("intValue", whole))
     member, content = _member(value)
-    if member == "intValue":
-        return str(_as_integer(member, content))
     if member == "boolValue":
         return "true" if _expect(member, content, bool) else "false"
     if member == "doubleValue":
@@ -160,6 +163,13 @@ def _value_text(value: dict[str, Any]) -> str:
         return spans.json_text(_plain(value, 1))
     plain = _plain(value, 1)
     return "" if plain is None else str(plain)
+
+
+def _is_plain_integer(value: Any) -> bool:
+    """Return whether an integer is text that needs no conversion, as nearly all are."""
+    return (
+        type(value) is str and len(value) < 19 and value.isascii() and value.isdecimal() and value[0] != "0"
+    )
 
 
 def _member(value: dict[str, Any]) -> tuple[str, Any]:

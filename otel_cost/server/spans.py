@@ -132,12 +132,13 @@ def parent_hex(parent_span_id: bytes) -> str:
 
 def cut(attributes: dict[str, str], decoded: Decoded) -> None:
     """Shorten values beyond `MAX_VALUE_CHARS`, in place, and name them in the attribute `TRUNCATED`."""
+    if not attributes or max(map(len, attributes.values())) <= MAX_VALUE_CHARS:
+        return
     long = [name for name, value in attributes.items() if len(value) > MAX_VALUE_CHARS]
     for name in long:
         attributes[name] = attributes[name][:MAX_VALUE_CHARS]
-    if long:
-        attributes[TRUNCATED] = ",".join(long)[:MAX_VALUE_CHARS]
-        decoded.truncated += len(long)
+    attributes[TRUNCATED] = ",".join(long)[:MAX_VALUE_CHARS]
+    decoded.truncated += len(long)
 
 
 def float_text(value: float) -> str:

@@ -95,7 +95,10 @@ def start(store: Path, *options: str, **changes: str) -> Up:
     watchdog.start()
     try:
         if not up.greeted():
-            raise AssertionError(f"otel-cost up ended with {process.wait(10)}: {''.join(up.lines)}")
+            status = process.wait(10)
+            assert process.stdout
+            process.stdout.close()
+            raise AssertionError(f"otel-cost up ended with {status}: {''.join(up.lines)}")
     finally:
         watchdog.cancel()
     return up
