@@ -193,23 +193,30 @@ def send_to(collector: Collector) -> dict[str, str]:
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
 
 
-def environment(name: str, packages: Sequence[str]) -> str:
+def interpreter(version: str) -> str:
+    """Return a Python of a version such as `3.13`, as uv takes it: a path where one is at hand."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = sorted(root.glob(f"versions/{version}.*/bin/python{version}"))
+    return str(found[-1]) if found else version
+
+
+def environment(name: str, packages: Sequence[str], *, python: str = sys.executable) -> str:
     """Return the interpreter of a separate environment with otel_cost and packages in it, made once.
 
     Skips the test when they cannot be installed. The environment is kept below `.cache/venvs` and made anew
     when the list of packages changes.
     """
     home = VENVS / name
-    python = home / "bin" / "python"
+    made = str(home / "bin" / "python")
     recipe = home / "recipe.txt"
-    wanted = "\n".join([sys.version, *packages])
+    wanted = "\n".join([python, *packages])
     if recipe.exists() and recipe.read_text() == wanted:
-        return str(python)
+        return made
     shutil.rmtree(home, ignore_errors=True)
-    _uv("venv", "--python", sys.executable, str(home))
-    _uv("pip", "install", "--python", str(python), "--prerelease", "if-necessary", "-e", str(ROOT), *packages)
+    _uv("venv", "--python", python, str(home))
+    _uv("pip", "install", "--python", made, "--prerelease", "if-necessary", "-e", str(ROOT), *packages)
     recipe.write_text(wanted)
-    return str(python)
+    return made
 
 
 def _uv(*arguments: str) -> None:

@@ -103,6 +103,17 @@ with trace.get_tracer("app").start_as_current_span("agent"):
     + textwrap.indent(CALLS, "    ")
 )
 
+OLDEST = [
+    "opentelemetry-sdk==1.39.1",
+    "opentelemetry-exporter-otlp==1.39.1",
+    "opentelemetry-instrumentation==0.60b1",
+    "openinference-instrumentation-openai",
+    "openinference-instrumentation-anthropic",
+    "openai<3",
+    "anthropic<2",
+]
+"""The first supported OpenTelemetry, without a distribution, and the SDKs of its time."""
+
 TRACELOOP = (
     """
 from traceloop.sdk import Traceloop
@@ -210,15 +221,5 @@ def test_the_whole_traceloop_sdk(provider, collector):
 @pytest.mark.timeout(900)
 def test_the_oldest_supported_sdk(provider, collector):
     """OpenTelemetry 1.39, where only a processor ahead of the exporter can write on a span."""
-    packages = [
-        "opentelemetry-sdk==1.39.1",
-        "opentelemetry-exporter-otlp==1.39.1",
-        "opentelemetry-instrumentation==0.60b1",
-        "openinference-instrumentation-openai",
-        "openinference-instrumentation-anthropic",
-        "openai<3",
-        "anthropic<2",
-    ]
-    python = environment("sdk-1.39", packages)
-    run(OPENINFERENCE, provider, collector, python=python)
+    run(OPENINFERENCE, provider, collector, python=environment("sdk-1.39", OLDEST))
     check_all_calls(provider, collector)
