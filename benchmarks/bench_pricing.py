@@ -49,6 +49,7 @@ NAMES = [
 ]
 INPUT, CACHED, OUTPUT = 1000, 600, 200
 RATIO_TO = "otel-cost warm"
+ROUNDS = 5
 
 
 def ours() -> Callable[[int], Decimal | None]:
@@ -201,13 +202,16 @@ def measure(rival: str) -> dict[str, object]:
     }
 
 
-def perf() -> None:
-    """Time each rival with pyperf: one value is the mean over all names."""
+def perf(rival: str) -> None:
+    """Time one rival with pyperf: a value is the mean over all names."""
     import pyperf
 
-    runner = pyperf.Runner(processes=4, values=5, warmups=1)
-    for name, make in RIVALS.items():
-        runner.bench_func(name, _loop(make), inner_loops=len(NAMES))
+    def add_rival(command: list[str], _: object) -> None:
+        command.extend(("--rival", rival))
+
+    runner = pyperf.Runner(processes=1, values=7, warmups=2, add_cmdline_args=add_rival)
+    runner.argparser.add_argument("--rival")
+    runner.bench_func(rival, _loop(RIVALS[rival]), inner_loops=len(NAMES))
 
 
 def _loop(make: Callable[[], Callable[[int], object]]) -> Callable[[], None]:
@@ -239,21 +243,26 @@ def main() -> None:
     """Time, measure, print and write the table."""
     interpreter = python()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    output = ROOT / ".cache" / "bench-pricing.json"
-    output.unlink(missing_ok=True)
     here = str(Path(__file__).resolve())
-    command = [interpreter, here, "--perf", "-o", str(output), "--inherit-environ=PYTHONPATH", "-q"]
-    subprocess.run(command, check=True, env=environment)
-    timings = {
-        bench["metadata"]["name"]: statistics.median(
-            value for run in bench["runs"] for value in run.get("values", [])
-        )
-        for bench in json.loads(output.read_text())["benchmarks"]
-    }
+    values: dict[str, list[float]] = {rival: [] for rival in RIVALS}
+    # Round by round, so that a busy minute of the machine slows every rival and not one.
+    for _ in range(ROUNDS):
+        for rival in RIVALS:
+            values[rival] += _timed(interpreter, here, rival, environment)
+    timings = {rival: statistics.median(timed) for rival, timed in values.items()}
     table = render(timings, {rival: _measured(interpreter, here, rival, environment) for rival in RIVALS})
     print(table)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(table, encoding="utf-8")
+
+
+def _timed(interpreter: str, here: str, rival: str, environment: dict[str, str]) -> list[float]:
+    output = ROOT / ".cache" / "bench-pricing.json"
+    output.unlink(missing_ok=True)
+    command = [interpreter, here, "--rival", rival, "-o", str(output), "--inherit-environ=PYTHONPATH", "-q"]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    (bench,) = json.loads(output.read_text())["benchmarks"]
+    return [value for run in bench["runs"] for value in run.get("values", [])]
 
 
 def _measured(interpreter: str, here: str, rival: str, environment: dict[str, str]) -> dict[str, float]:
@@ -276,8 +285,8 @@ def render(timings: dict[str, float], measured: dict[str, dict[str, float]]) -> 
     lines = [
         "# Pricing one call",
         "",
-        f"`python benchmarks/bench_pricing.py`, pyperf, medians; one value is the mean over {len(NAMES)}",
-        "names (dated, latest, fine-tuned, Bedrock, Azure, OpenRouter, one that nobody sells).",
+        "`python benchmarks/bench_pricing.py`: pyperf, medians of interleaved rounds; a value is the mean of",
+        f"{len(NAMES)} names (dated, latest, fine-tuned, Bedrock, Azure, OpenRouter, one that nobody sells).",
         f"A busy machine with {os.cpu_count()} cores, Python {platform.python_version()}: compare ratios.",
         "",
         "| | us a call | ratio | resolved of "
@@ -302,9 +311,7 @@ def render(timings: dict[str, float], measured: dict[str, dict[str, float]]) -> 
 if __name__ == "__main__":
     if "--measure" in sys.argv:
         print(json.dumps(measure(sys.argv[-1])))
-    elif any(argument in sys.argv for argument in ("--perf", "--worker")):
-        if "--perf" in sys.argv:
-            sys.argv.remove("--perf")
-        perf()
+    elif "--rival" in sys.argv:
+        perf(sys.argv[sys.argv.index("--rival") + 1])
     else:
         main()

@@ -8,15 +8,15 @@ from functools import cache
 from typing import Any
 
 import pytest
-from genai_prices import Usage as GenaiUsage
-from genai_prices import calc_price
-from genai_prices.data import providers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_cost.pricing import PriceBook
 from otel_cost.totals import usage_of_totals
 from otel_cost.usage import BUCKETS, Usage
+
+genai_prices = pytest.importorskip("genai_prices", reason="genai-prices needs Python 3.11")
+providers = pytest.importorskip("genai_prices.data").providers
 
 OURS = {("openai", "moderation")}
 """Entries of genai-prices that our overrides replace."""
@@ -63,8 +63,8 @@ def theirs(counts: dict[str, int], provider: str, model: str, at: datetime, tier
     """What genai-prices says, for the model that it means by that name."""
     keys = ("service_tier", "processing", "speed")
     context = dict.fromkeys(keys, tier) if tier else None
-    usage = GenaiUsage(**counts)
-    return calc_price(
+    usage = genai_prices.Usage(**counts)
+    return genai_prices.calc_price(
         usage, model, provider_id=provider, genai_request_timestamp=at, price_context=context
     ).total_price
 
