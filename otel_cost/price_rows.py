@@ -64,6 +64,7 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
 
 def _origin(entry: Entry, card: Card, version: str) -> dict[str, Any]:
     return {
+        "discount_ratio": card.terms.discount_ratio,
         "estimated": card.estimated,
         "source": entry.source,
         "source_date": entry.source_date,
