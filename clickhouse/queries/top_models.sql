@@ -1,7 +1,8 @@
 -- top_models: which models cost most?
 -- Parameters: since DateTime64(9, 'UTC') (charges that began at or after it), limit UInt32
--- Result:     provider (in lower case), model, cost_usd (USD, NULL when nothing is priced), model_calls, unpriced_calls (calls without a
---             price: cost_usd leaves them out), estimated_calls, input_tokens, cache_read_tokens, output_tokens
+-- Result:     provider (in lower case), model, cost_usd (USD, NULL when nothing is priced), model_calls,
+--             unpriced_calls (calls without a price: cost_usd leaves them out), estimated_calls, input_tokens,
+--             cache_read_tokens, output_tokens
 -- Read by:    otel-cost top models
 SELECT
     lower(charge.provider) AS provider,

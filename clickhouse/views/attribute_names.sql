@@ -1,6 +1,6 @@
 -- attribute_names: what each attribute name means, in every convention that is read.
 -- The same names as otel_cost/attributes.py and otel_cost/documents.py.
--- Grain:     one row per attribute name; kind says what its value is: an amount, a cost, a payer or text
+-- Grain:     one row per attribute name, kind says what its value is: an amount, a cost, a payer or text
 -- Source:    the lists below. The order in a list is the order of trust, the first name present is believed
 -- Read by:   views/read_spans.sql
 -- A name with a colon is a key inside a JSON attribute: raw: gen_ai.usage.raw, langfuse:

@@ -4,7 +4,8 @@
 -- Source:    readings, on insert, model_patterns_dictionary and prices_dictionary
 -- Read by:   queries/account_traces.sql
 -- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
--- instrumentation computed. Names are looked up once an insert: a lookup tries thousands of patterns. The cost is rounded once, half up, to a pico-dollar.
+-- instrumentation computed. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an insert,
+-- because a lookup tries thousands of patterns.
 CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
 TO charges
 AS
@@ -44,17 +45,29 @@ WITH
     (
         SELECT
             * EXCEPT (by_model, by_request),
-            multiIf(NOT has_usage, ('', ''), model != '' AND by_model.2 != '', by_model, request_model = '', ('', ''), by_request)
-                AS entry,
+            multiIf(
+                NOT has_usage, ('', ''),
+                model != '' AND by_model.2 != '', by_model,
+                request_model = '', ('', ''),
+                by_request) AS entry,
             if(
-                lower(trim(service_tier)) IN ('', 'auto', 'default', 'standard', 'on_demand'),
+                lower(trim(service_tier)) IN (
+                    '', 'default', 'standard', 'standard_only', 'on_demand', 'on-demand', 'ondemand', 'auto', 'none'),
                 '',
-                lower(trim(service_tier))) AS tier,
+                lower(trim(service_tier))) AS said_tier,
             toDateTime(started_at, 'UTC') AS at,
             input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + tool_input_tokens
                 + audio_input_tokens + audio_cache_read_tokens + image_input_tokens AS total_input,
             output_tokens + reasoning_tokens + audio_output_tokens + image_output_tokens AS total_output
         FROM resolved
+    ),
+    tiered AS
+    (
+        SELECT
+            *,
+            dictHas('prices_dictionary', (entry.1, entry.2, said_tier), at) AS has_tier,
+            if(has_tier, said_tier, '') AS tier
+        FROM keyed
     ),
     dated AS
     (
@@ -62,23 +75,23 @@ WITH
             *,
             dictGet(
                 'prices_dictionary',
-                ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version'),
-                (entry.1, entry.2, if(dictHas('prices_dictionary', (entry.1, entry.2, tier), at), tier, '')),
+                ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version', 'discount_ratio'),
+                (entry.1, entry.2, tier),
                 at) AS usual
-        FROM keyed
+        FROM tiered
     ),
     carded AS
     (
         SELECT
             * EXCEPT (usual),
             if(
-                arrayExists(
+                tier = '' AND arrayExists(
                     (begin, end) -> toSecond(at) + 60 * toMinute(at) + 3600 * toHour(at) BETWEEN begin AND end - 1,
                     usual.3,
                     usual.4),
                 dictGet(
                     'prices_dictionary',
-                    ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version'),
+                    ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version', 'discount_ratio'),
                     (entry.1, entry.2, 'peak'),
                     at),
                 usual) AS card
@@ -101,10 +114,10 @@ WITH
     (
         SELECT
             *,
-            toDecimal128(round(arraySum(arrayMap(
+            arraySum(arrayMap(
                 (unit, rate) -> if(rate > 0, unit * rate, toDecimal128(0, 18)),
                 units,
-                arrayResize(rates, 25, toDecimal128(-1, 18)))), 12), 12) AS amount,
+                arrayResize(rates, 25, toDecimal128(-1, 18)))) AS amount,
             has_usage AND arrayExists(
                 (unit, rate, number) -> unit > 0 AND rate < 0 AND number < 25,
                 units,
@@ -123,7 +136,7 @@ WITH
             *,
             multiIf(
                 NOT has_usage OR entry.2 = '' OR empty(rates) OR (lacks_rate AND NOT has_rate), 'unpriced',
-                lacks_rate OR card.5 != '' OR is_estimate, 'estimated',
+                lacks_rate OR card.5 != '' OR is_estimate OR NOT has_tier, 'estimated',
                 'priced') AS list_status
         FROM priced
     ),
@@ -131,7 +144,11 @@ WITH
     (
         SELECT
             *,
-            if(list_status = 'unpriced', NULL, amount) AS list_amount,
+            if(list_status = 'unpriced', NULL, CAST(round(amount, 12), 'Decimal(38, 12)')) AS list_amount,
+            if(
+                list_status = 'unpriced',
+                NULL,
+                CAST(round(toDecimal256(amount, 18) * (1 - card.7), 12), 'Decimal(38, 12)')) AS net_amount,
             multiIf(
                 span_price_status != '', span_price_status,
                 reported_by = 'provider', 'provided',
@@ -173,7 +190,7 @@ SELECT
         span_price_status != '', span_cost_usd,
         reported_by = 'provider' OR (reported_by = 'emitter' AND list_status = 'unpriced'),
             CAST(round(reported_cost_usd, 12), 'Nullable(Decimal(38, 12))'),
-        list_amount) AS cost_usd,
+        net_amount) AS cost_usd,
     if(span_price_status != '', span_list_cost_usd, list_amount) AS list_cost_usd,
     judged_status AS price_status,
     if(span_price_status != '', span_price_version, card.6) AS price_version,

@@ -1,9 +1,10 @@
 -- executions: what each agent run cost, over every trace that belongs to it.
 -- Grain:     one row per execution
--- Source:    charges FINAL, and the root spans in trace_links for how it ended
+-- Source:    charges FINAL
 -- Read by:   queries/top_executions.sql, people
 -- A plain view, so exact whatever was delivered twice, late or out of order. cost_usd leaves unpriced_calls out, and is
--- NULL when nothing of the execution could be priced. Payer columns take the first value known.
+-- NULL when nothing of the execution could be priced. It lasts from its first charge to the end of its last, and is in
+-- error when the charge that ended last is. Payer columns take the first value known.
 CREATE OR REPLACE VIEW executions
 AS
 SELECT
@@ -17,8 +18,7 @@ SELECT
     sumIf(charge.output_tokens, charge.counted) AS output_tokens,
     min(charge.started_at) AS started_at,
     max(charge.ended_at) AS ended_at,
-    if(max(charge.status = 'Error' AND charge.counted) AND argMax(charge.status, charge.ended_at) = 'Error', 'error', 'ok')
-        AS status,
+    if(argMax(charge.status, (charge.ended_at, charge.span_id)) = 'Error', 'error', 'ok') AS status,
     '' AS killed_reason,
     argMinIf(charge.organization, charge.started_at, charge.organization != '') AS organization,
     argMinIf(charge.team, charge.started_at, charge.team != '') AS team,

@@ -258,8 +258,9 @@ WITH
                 SpanAttributes['gen_ai.is_streaming'],
                 SpanAttributes['llm.is_streaming']], ' ')) LIKE '%true%'
                 OR position(SpanAttributes['llm.invocation_parameters'], '"stream": true') > 0 AS is_stream,
-            arrayMap(part -> toUInt32OrZero(part), extractAll(extract(ScopeVersion, '^[0-9]+(?:[^.]*\\.[0-9]+)*'), '(?:^|\\.)([0-9]+)'))
-                AS version
+            arrayMap(
+                part -> toUInt32OrZero(part),
+                extractAll(extract(ScopeVersion, '^[0-9]+(?:[^.]*\\.[0-9]+)*'), '(?:^|\\.)([0-9]+)')) AS version
         FROM totalled
     ),
     rooms AS
@@ -276,7 +277,8 @@ WITH
     (
         SELECT
             *,
-            greatest(0, least(toInt64(ifNull(counts['audio_input_tokens'], 0)) - audio_cache_read, uncached_input)) AS audio_input,
+            greatest(0, least(toInt64(ifNull(counts['audio_input_tokens'], 0)) - audio_cache_read, uncached_input))
+                AS audio_input,
             least(toInt64(said_reasoning), total_output) AS reasoning,
             final_class IN ('model', 'aggregate') AS is_read
         FROM rooms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_cost.errors import StoreBusyError, StoreError
 from otel_cost.store import migrations, prices
-from otel_cost.store.dsn import Embedded, Server, default_dsn, parse_dsn, served_by
+from otel_cost.store.dsn import Embedded, Server, default_dsn, is_locked, parse_dsn, served_by
 from otel_cost.store.files import named_sql, statements
 from otel_cost.store.reader import Reader, escape, open_reader
 from otel_cost.store.screen import QueryRefusedError
@@ -52,8 +52,6 @@ spans. A file of old spans may touch any number of days.
 """
 
 _SETTINGS = {"session_timezone": "UTC", "date_time_output_format": "simple"}
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +195,10 @@ class Store:
         """Read on a connection of its own: an embedded one that is read only once is so for good."""
         self._check_open()
         try:
-            plain = {name: escape(str(value)) for name, value in params.items()}
+            plain = {
+                name: escape(value) if isinstance(value, str) else str(value)
+                for name, value in params.items()
+            }
             return self._reader.answer(text, params=plain, fmt=fmt).data
         except QueryRefusedError as error:
             raise StoreError(f"sql: {_short(error)}") from error
@@ -262,22 +263,22 @@ def _open_embedded(place: Embedded) -> Store:
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    if "chdb" not in sys.modules and is_locked(place):  # a lock of our own would look the same
+        raise _busy(place)
     place.path.mkdir(parents=True, exist_ok=True)
     try:
         client = clickhouse_connect.get_client(dsn=f"chdb://{place.path}", settings=_SETTINGS)
     except (ClickHouseError, RuntimeError) as error:
-        if _is_taken(error):
-            raise StoreBusyError(
-                f"{place.path} is in use by another process; stop it, "
-                "or give each process its own OTEL_COST_STORE"
-            ) from error
-        raise StoreError(f"cannot open {place.path}: {_short(error)}") from error
+        if is_locked(place):
+            raise _busy(place) from error
+        raise StoreError(f"cannot open {place}: {_short(error)}") from error
     return Store(client, place)
 
 
-def _is_taken(error: Exception) -> bool:
-    text = str(error).lower()
-    return "lock" in text or "another" in text or "already" in text
+def _busy(place: Embedded) -> StoreBusyError:
+    return StoreBusyError(
+        f"{place} is in use by another process; stop it, or give each process its own OTEL_COST_STORE"
+    )
 
 
 def _open_server(place: Server) -> Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -111,6 +112,18 @@ def served_by(store: Embedded) -> Server | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def is_locked(store: Embedded) -> bool:
+    """Return whether an engine has the store open: it holds a lock on its status file."""
+    try:
+        with (store.path / "status").open("rb") as status:
+            fcntl.flock(status, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 DATABASE = "default"

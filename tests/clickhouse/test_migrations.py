@@ -1,0 +1,99 @@
+"""A database comes to this version's schema forward only, and any number of times."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_cost.errors import StoreError
+from otel_cost.store import Store, files, open_store
+from otel_cost.store.files import sql_files, sql_root, statements
+
+FOLDERS = ("migrations", "views", "queries")
+ALL_FILES = [path for folder in FOLDERS for path in sql_files(folder)]
+
+
+@pytest.fixture
+def fresh(server_dsn: str, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store on a database that does not exist yet."""
+    database = f"made_by_{request.node.name.partition('[')[0]}"[:60]
+    with open_store(f"{server_dsn.removesuffix('default')}{database}") as store:
+        yield store
+        store.sql(f"DROP DATABASE IF EXISTS {database}", fmt="Null", readonly=False)
+
+
+@pytest.fixture
+def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the SQL files that a test may edit."""
+    copy = tmp_path / "clickhouse"
+    shutil.copytree(sql_root(), copy)
+    monkeypatch.setattr("otel_cost.store.files.sql_root", lambda: copy)
+    files.named_sql.cache_clear()
+    return copy
+
+
+def test_a_database_is_made_and_filled_once(fresh: Store) -> None:
+    """The first run applies every migration and view, the second none."""
+    assert fresh.is_empty()
+    expected = {f"{path.parent.name}/{path.stem}" for path in ALL_FILES if path.parent.name != "queries"}
+    assert set(fresh.pending()) == expected
+    assert set(fresh.migrate()) == expected
+    assert fresh.migrate() == []
+    assert fresh.pending() == []
+    assert not fresh.is_empty()
+
+
+def test_the_history_says_what_was_applied_when(fresh: Store) -> None:
+    """Name, checksum and UTC time of each file are on record."""
+    applied = fresh.migrate()
+    answer = fresh.sql("SELECT name FROM migrations FINAL WHERE length(checksum) = 64", fmt="TSV")
+    assert set(answer.decode().split()) == set(applied)
+    age = "SELECT max(dateDiff('second', applied_at, now64())) < 300 FROM migrations FINAL"
+    assert fresh.sql(age, fmt="TSV") == b"1\n"
+
+
+def test_an_edited_migration_is_refused(fresh: Store, own_files: Path) -> None:
+    """A migration that was applied and then edited stops the run, and says which one."""
+    fresh.migrate()
+    edited = own_files / "migrations" / "0006_create_charges.sql"
+    edited.write_text(edited.read_text() + "\n-- edited\n")
+    with pytest.raises(StoreError, match=r"0006_create_charges\.sql was edited .* write a new migration"):
+        fresh.migrate()
+
+
+def test_a_changed_view_takes_the_place_of_the_old_one(fresh: Store, own_files: Path) -> None:
+    """A view is what its file says now; rows it wrote before stay."""
+    fresh.migrate()
+    changed = own_files / "views" / "link_readings.sql"
+    changed.write_text(changed.read_text().replace("    status\nFROM", "    'changed' AS status\nFROM"))
+    assert fresh.migrate() == ["views/link_readings"]
+    insert = "INSERT INTO otel_traces (TraceId, SpanId, Timestamp) SELECT 't', 's', now64(9)"
+    fresh.sql(insert, fmt="Null", readonly=False)
+    assert fresh.sql("SELECT status FROM trace_links", fmt="TSV") == b"changed\n"
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_file_says_what_it_is_for(path: Path) -> None:
+    """A header names the file and its readers; no wildcard hides a column, no line is too long to read."""
+    text = path.read_text()
+    header = [line for line in text.splitlines() if line.startswith("--")]
+    name = path.stem.split("_", 2)[-1] if path.parent.name == "migrations" else path.stem
+    assert header[0].startswith(f"-- {name}: ")
+    assert any(line.startswith("-- Read by:") for line in header)
+    wanted = "-- Result:" if path.parent.name == "queries" and "INSERT INTO" not in text else "-- Grain:"
+    if path.parent.name != "views":
+        assert any(line.startswith(wanted) for line in header)
+    assert not any(";" in line for line in header)
+    assert len(statements(text)) == 1
+    assert max(map(len, text.splitlines())) <= 130
+
+
+@pytest.mark.parametrize("path", sql_files("queries"), ids=lambda path: path.name)
+def test_no_query_is_spliced(path: Path) -> None:
+    """Queries take server-side parameters only: every brace is `{name:Type}`."""
+    bare = "".join(statements(path.read_text()))
+    assert bare.count("{") == len(re.findall(r"\{[a-z_]+:[A-Z][A-Za-z0-9]+(\([A-Za-z0-9, ']+\))?\}", bare))

@@ -1,0 +1,96 @@
+"""Every view and query over one small set of spans, against results worked by hand.
+
+The spans (cases/input.jsonl): ann's agent planner calls gpt-4o-mini with 1,000 tokens in, 600 of them cached,
+and 200 out, recorded by two instrumentations, and a tool without a price. Bob's run-b, an hour later, calls
+gpt-4o (1,000 in, 100 out) and a model nobody has a price for (50 in, 5 out).
+
+Rates in USD per million tokens (https://platform.openai.com/docs/pricing): gpt-4o-mini 0.15 in, 0.075 cached,
+0.60 out; gpt-4o-2024-08-06 2.50 in, 10 out. So ann's call costs 400 x 0.15 + 600 x 0.075 + 200 x 0.60 = 225
+micro-dollars, and bob's 1,000 x 2.50 + 100 x 10 = 3,500.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_cost.store import Store
+from otel_cost.store.files import named_sql, sql_files, statements
+from tests.clickhouse import spans
+from tests.clickhouse.conftest import empty
+
+CASES = Path(__file__).parent / "cases"
+WRITING = {"account_traces"}
+"""Queries without a result of their own: test_agreement.py and test_delivery.py are about them."""
+TRACES = ["a" * 32, "b" * 32]
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "find_traces": {"id": "run-b"},
+    "trace_spans": {"trace_ids": TRACES},
+    "trace_totals": {"trace_ids": TRACES},
+    "traces_to_account": {"trace_ids": TRACES},
+    "related_traces": {"trace_ids": TRACES[:1]},
+}
+TOP = {"since": "2026-06-01 00:00:00", "limit": "10"}
+VIEWS = {
+    "executions": "SELECT * FROM executions ORDER BY execution_id",
+    "spend_hourly": "SELECT * FROM spend_hourly ORDER BY hour, model",
+    "view_unpriced": "SELECT * FROM unpriced",
+}
+
+
+@pytest.fixture(scope="module")
+def filled_store(opened_store: Store) -> Store:
+    """A store that got the spans twice."""
+    empty(opened_store)
+    requests = [json.loads(line) for line in (CASES / "input.jsonl").read_text().splitlines()]
+    spans.insert(opened_store, requests)
+    spans.insert(opened_store, requests[::-1])
+    return opened_store
+
+
+def _expected(name: str) -> str:
+    return (CASES / f"{name}.tsv").read_text()
+
+
+QUERIES = sorted({path.stem for path in sql_files("queries")} - WRITING - {"store_identity"})
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_answers_as_worked_by_hand(filled_store: Store, name: str) -> None:
+    """Each named query gives the columns and rows in cases/<name>.tsv."""
+    (statement,) = statements(named_sql("queries", name))
+    params = {**TOP, **PARAMETERS.get(name, {})}
+    used = {key: value for key, value in params.items() if f"{{{key}:" in statement}
+    answer = filled_store.sql(statement, used, fmt="TSVWithNames")
+    assert answer.decode() == _expected(name)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_holds_what_was_worked_by_hand(filled_store: Store, name: str) -> None:
+    """Each view people query gives the columns and rows in cases/<name>.tsv."""
+    answer = filled_store.sql(VIEWS[name], fmt="TSVWithNames")
+    assert answer.decode() == _expected(name)
+
+
+def test_typed_results(filled_store: Store) -> None:
+    """A named query called from Python gives money as exact decimals and times with a zone."""
+    from datetime import datetime, timezone
+    from decimal import Decimal
+
+    result = filled_store.query("top_models", since=datetime(2026, 6, 1, tzinfo=timezone.utc), limit=1)
+    (row,) = result.dicts()
+    assert row["cost_usd"] == Decimal("0.0035")
+    assert isinstance(row["cost_usd"], Decimal)
+    (run,) = filled_store.query(
+        "top_executions", since=datetime(2026, 6, 1, 13, tzinfo=timezone.utc), limit=5
+    ).dicts()
+    assert run["execution_id"] == "run-b"
+    assert run["started_at"].replace(tzinfo=timezone.utc) == datetime(2026, 6, 1, 13, tzinfo=timezone.utc)
+
+
+def test_every_case_belongs_to_a_query_or_view() -> None:
+    """No expectation is left behind when a query goes."""
+    assert {path.stem for path in CASES.glob("*.tsv")} == {*QUERIES, *VIEWS}
