@@ -176,11 +176,16 @@ def show_prices(
 @prices_app.command("check")
 def check_prices(
     max_age_days: Annotated[int, typer.Option(min=0, help="Fail when no newer change is known.")] = 60,
+    store: Annotated[
+        str | None, typer.Option(envvar="OTEL_COST_STORE", help="Also list the models it has no price for.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the price book: how old it is, how much it knows, whether the user's files are sound."""
-    found = price_list.check(load_book(), datetime.now(tz=timezone.utc))
+    """Check the price book: its age, its size, the user's files, and the models seen without a price."""
+    book = load_book()
+    found = price_list.check(book, datetime.now(tz=timezone.utc))
     found["is_current"] = found["age_days"] <= max_age_days
+    found["unpriced"] = _unpriced(book, store) if store else []
     if as_json:
         _print_json(found)
     else:
@@ -191,8 +196,42 @@ def check_prices(
         out.print(
             "to update: pip install -U otel-cost, or `otel-cost prices update` after upgrading genai-prices"
         )
+        _show_unpriced(found["unpriced"])
     if not found["is_current"]:
         raise typer.Exit(FAILED)
+
+
+def _unpriced(book: PriceBook, store: str) -> list[dict[str, Any]]:
+    """Return the models that were used without a price, and whether this book has one by now."""
+    from otel_cost.store import open_store
+    from otel_cost.store.dsn import Embedded, parse_dsn
+
+    place = parse_dsn(store)
+    if isinstance(place, Embedded) and not place.path.exists():
+        return []
+    with open_store(store) as opened:
+        rows = [] if opened.is_empty() else opened.query("unpriced").dicts()
+    return [
+        {
+            "provider": row["provider"],
+            "model": row["model"],
+            "calls": row["calls_with_usage"],
+            "last_seen_at": str(row["last_seen_at"]),
+            "is_priced_now": bool(row["model"]) and book.resolve(row["model"], row["provider"]) is not None,
+        }
+        for row in rows
+        if row["calls_with_usage"]
+    ]
+
+
+def _show_unpriced(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    table = Table("provider", "model without a price", "calls", "last seen", "", box=None, pad_edge=False)
+    for row in rows:
+        known = "has one in this book" if row["is_priced_now"] else ""
+        table.add_row(row["provider"], row["model"], f"{row['calls']:,}", row["last_seen_at"], known)
+    out.print(table)
 
 
 @prices_app.command("update")

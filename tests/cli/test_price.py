@@ -221,3 +221,51 @@ def test_the_book_can_be_written_and_used(tmp_path: Path) -> None:
     assert run("prices", "update", "--output", str(path)).returncode == 0
     results, _ = batch({"model": "gpt-4o", "usage": {"input_tokens": 4}}, OTEL_COST_PRICES=str(path))
     assert results[0]["cost_usd"] == "0.00001"
+
+
+def test_models_seen_without_a_price_are_listed(tmp_path: Path) -> None:
+    """What a store has no price for is listed, and whether a price file has one by now."""
+    values = {
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "house-model",
+        "gen_ai.operation.name": "chat",
+    }
+    attributes: list[object] = [
+        {"key": key, "value": {"stringValue": value}} for key, value in values.items()
+    ]
+    attributes += [
+        {"key": f"gen_ai.usage.{side}_tokens", "value": {"intValue": "5"}} for side in ("input", "output")
+    ]
+    begins = 1_790_000_000 * 10**9
+    span = {
+        "traceId": "0" * 31 + "1",
+        "spanId": "0" * 15 + "1",
+        "name": "chat house-model",
+        "kind": 3,
+        "startTimeUnixNano": str(begins),
+        "endTimeUnixNano": str(begins + 10**9),
+        "attributes": attributes,
+    }
+    spans = tmp_path / "spans.jsonl"
+    spans.write_text(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}) + "\n")
+    store = f"chdb://{tmp_path / 'store'}"
+    imported = run("import", str(spans), "--store", store)
+    assert imported.returncode == 0, imported.stderr
+    (seen,) = json.loads(run("prices", "check", "--store", store, "--json").stdout)["unpriced"]
+    assert (seen["provider"], seen["model"], seen["calls"], seen["is_priced_now"]) == (
+        "openai",
+        "house-model",
+        1,
+        False,
+    )
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("models: [{model: house-model, rates: {input_usd_per_mtok: 1}}]")
+    checked = run("prices", "check", "--store", store, OTEL_COST_PRICES=str(prices))
+    assert "has one in this book" in checked.stdout
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """Checking prices writes nothing."""
+    checked = run("prices", "check", "--store", f"chdb://{tmp_path / 'store'}", "--json")
+    assert json.loads(checked.stdout)["unpriced"] == []
+    assert list(tmp_path.iterdir()) == []
