@@ -77,9 +77,11 @@ def install(
     Raises:
         ConfigError: A setting cannot be used.
     """
-    provider = _sdk_provider(tracer_provider or trace.get_tracer_provider())
+    given = tracer_provider or trace.get_tracer_provider()
+    provider = _sdk_provider(given)
     with _install_lock:
         if provider is None:
+            _warn_of_other_kinds(given)
             return _install_on_next_provider(config)
         present = _present_processor(provider)
         if present is None:
@@ -105,6 +107,13 @@ def _sdk_provider(provider: object) -> TracerProvider | None:
             return provider
         provider = getattr(provider, "provider", None) or getattr(provider, "_tracer_provider", None)
     return None
+
+
+def _warn_of_other_kinds(provider: object) -> None:
+    """Say so when the provider is another vendor's: it takes no span processors, so nothing can be priced."""
+    if not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider):
+        kind = f"{type(provider).__module__}.{type(provider).__qualname__}"
+        logger.warning("%s is not OpenTelemetry's TracerProvider; its spans are not priced here", kind)
 
 
 def _processors(provider: TracerProvider) -> list[SpanProcessor]:

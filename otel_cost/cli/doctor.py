@@ -22,6 +22,7 @@ PYTHON = ((3, 10), (3, 13))
 SDK = ((1, 39), (1, 45))
 """First and last minor versions that the tests run with."""
 THREADING = "opentelemetry-instrumentation-threading"
+BOTOCORE = "opentelemetry-instrumentation-botocore"
 MAX_PRICE_AGE_DAYS = 60
 MAX_MODELS = 10
 """Unpriced models named; `otel-cost sql` has the rest in the view `unpriced`."""
@@ -133,6 +134,7 @@ def _libraries() -> Iterator[Finding]:
         return
     for choice in choices:
         yield _library(choice)
+        yield from _doubles(choice)
     if not choices:
         known = ", ".join(library.name for library in instrumentors.LIBRARIES)
         yield Finding("warn", "libraries", f"no model library is installed here; known are {known}")
@@ -159,6 +161,19 @@ def _library(choice: Choice) -> Finding:
     if choice.passed_over:
         detail += f"; installed too and left off: {', '.join(choice.passed_over)}"
     return Finding("ok", subject, f"watched {detail}")
+
+
+def _doubles(choice: Choice) -> Iterator[Finding]:
+    """Yield what records the same calls beside the chosen instrumentor; they count once all the same."""
+    subject = f"{choice.library.name} twice"
+    switch = instrumentors.NATIVE_SWITCHES.get(choice.library.name)
+    if choice.entry_point and switch and os.environ.get(switch, "false").strip().lower() != "false":
+        detail = f"{switch} keeps the library's own spans on beside {choice.distribution}"
+        yield Finding("warn", subject, f"{detail}; calls are counted once", f"unset {switch}")
+    if choice.entry_point and choice.library.module == "botocore" and installed_version(BOTOCORE):
+        detail = f"{BOTOCORE} records Bedrock calls beside {choice.distribution}"
+        remedy = f"pip uninstall {choice.distribution}"
+        yield Finding("warn", subject, f"{detail}; calls are counted once", remedy)
 
 
 def _threading() -> Finding:

@@ -118,6 +118,18 @@ def test_doctor_names_the_package_that_is_missing(monkeypatch):
     assert found.remedy == "pip install opentelemetry-instrumentation-genai-openai"
 
 
+def test_doctor_names_what_records_a_call_twice(monkeypatch):
+    """The Anthropic SDK's own spans beside an instrumentor are two records of one call."""
+    monkeypatch.setenv("ANTHROPIC_OPEN_TELEMETRY", "true")
+    monkeypatch.setenv("OTEL_COST_INSTRUMENTORS", "anthropic=official")
+    (found,) = [
+        finding for finding in doctor.examine("chdb:///nowhere") if finding.subject == "anthropic twice"
+    ]
+    assert found.level == "warn"
+    assert "counted once" in found.detail
+    assert found.remedy == "unset ANTHROPIC_OPEN_TELEMETRY"
+
+
 def test_doctor_tells_models_without_a_price_from_calls_without_usage():
     """One needs a price file; the other says no tokens, and no price would help."""
     rows = [

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from opentelemetry.trace import Tracer
 
 import otel_cost
+from otel_cost.instrument import _warn_of_other_kinds
 from otel_cost.processor import CostSpanProcessor
 from otel_cost.sampling import MeteringSampler
 from tests.agents.harness import Program
@@ -281,6 +282,19 @@ def test_install_before_the_program_sets_its_provider():
     """
     finished = Program(code % CALL, instrumented=False).run()
     assert finished.stdout == "0.000515\n", finished.stderr
+
+
+def test_another_vendors_provider_is_named(caplog):
+    """A provider that takes no processors cannot be priced, and that is said."""
+
+    class Vendor(trace.TracerProvider):
+        def get_tracer(self, *arguments: object, **options: object) -> Tracer:
+            return trace.NoOpTracer()
+
+    _warn_of_other_kinds(Vendor())
+    _warn_of_other_kinds(trace.NoOpTracerProvider())
+    assert len(caplog.records) == 1
+    assert "Vendor is not OpenTelemetry's TracerProvider" in caplog.text
 
 
 def test_importing_the_package_imports_no_sdk():
