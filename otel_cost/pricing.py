@@ -351,23 +351,27 @@ def is_unusual(usage: Usage) -> bool:
 
 
 def _price_any(card: Card, usage: Usage, summed: bool) -> Charge:
-    total = 0 if summed else usage.total_input_tokens
-    _, rates, fee = next(step for step in card.factors if total > step[0] or not step[0])
+    total = 0 if summed or len(card.thresholds) == 1 else usage.total_input_tokens
+    for threshold, rates, fee in card.factors:  # noqa: B007
+        if total > threshold:
+            break
     if not rates and not fee:
         return Charge("unpriced", None, None, "no rates are published", usage, card)
-    amounts = [getattr(usage, bucket) for bucket in card.known]
+    amounts = card.amounts(usage)
     reason = _caveat(card, usage, summed)
-    if not any(amounts) and any(getattr(usage, bucket) for bucket in card.unpriced_buckets):
+    if reason and not any(amounts) and any(card.leftovers(usage)):
         return Charge("unpriced", None, None, reason, usage, card)
     atto = sum(map(mul, amounts, rates)) + fee
     status: PriceStatus = "estimated" if reason else "priced"
-    listed = (atto + _HALF) // _ATTO_PER_PICO
-    return Charge(status, _discounted(atto, card.terms.discount_ratio), listed, reason, usage, card)
+    listed = cost = (atto + _HALF) // _ATTO_PER_PICO
+    if card.terms.discount_ratio:
+        cost = _discounted(atto, card.terms.discount_ratio)
+    return Charge(status, cost, listed, reason, usage, card)
 
 
 def _caveat(card: Card, usage: Usage, summed: bool) -> str:
-    missing = [bucket for bucket in card.unpriced_buckets if getattr(usage, bucket)]
-    if missing:
+    if any(card.leftovers(usage)):
+        missing = (bucket for bucket in card.unpriced_buckets if getattr(usage, bucket))
         return f"no rate for {', '.join(missing)}"
     if summed and len(card.thresholds) > 1 and usage.total_input_tokens > card.thresholds[-2]:
         return SUMMED

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property, lru_cache, partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from otel_cost.usage import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS
+from otel_cost.usage import BUCKETS, INPUT_BUCKETS, OUTPUT_BUCKETS, Usage
 
 if TYPE_CHECKING:
     from otel_cost.catalogue import Entry
@@ -171,6 +172,16 @@ class Card:
         return tuple(bucket for bucket in BUCKETS if bucket not in self.known)
 
     @cached_property
+    def amounts(self) -> Callable[[Usage], tuple[int, ...]]:
+        """What takes the units of the buckets that have a rate out of usage."""
+        return _getter(self.known)
+
+    @cached_property
+    def leftovers(self) -> Callable[[Usage], tuple[int, ...]]:
+        """What takes the units of the buckets that have none out of usage."""
+        return _getter(self.unpriced_buckets)
+
+    @cached_property
     def factors(self) -> tuple[tuple[int, tuple[int, ...], int], ...]:
         """As `plain`, for the buckets that have a rate."""
         return _factors(self.own, self.known)
@@ -184,6 +195,12 @@ class Card:
         """Return the atto-USD of each of `PRICED_UNITS` for a request with so much input in total."""
         start = next(start for start in self.thresholds if input_tokens > start or not start)
         return {unit: _effective(self.own, unit, start) for unit in PRICED_UNITS}
+
+
+def _getter(buckets: Sequence[str]) -> Callable[[Usage], tuple[int, ...]]:
+    if len(buckets) > 1:
+        return attrgetter(*buckets)
+    return lambda usage: tuple(getattr(usage, bucket) for bucket in buckets)
 
 
 def make_card(entry: Entry, own: Rates, terms: Terms = STANDARD_TERMS, estimated: str = "") -> Card:
