@@ -1,0 +1,139 @@
+"""`top`, `trace`, `sql` and `migrate` as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from otel_cost.cli.reports import decimal_text, usd
+from otel_cost.pricing import PriceBook
+from otel_cost.store import open_store
+from tests.clickhouse import spans
+
+CASES = Path(__file__).parents[1] / "clickhouse" / "cases" / "input.jsonl"
+
+
+@pytest.fixture(scope="module")
+def dsn(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with the small set of spans of tests/clickhouse/test_queries.py, owned by nobody."""
+    pytest.importorskip("chdb")
+    made = f"chdb://{tmp_path_factory.mktemp('store').resolve()}"
+    with open_store(made) as store:
+        store.migrate()
+        store.push_prices(PriceBook.load())
+        spans.insert(store, [json.loads(line) for line in CASES.read_text().splitlines()])
+    return made
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `otel-cost` in a process of its own."""
+    command = [sys.executable, "-c", "from otel_cost.cli.main import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_top_lists_the_dearest_first(dsn: str) -> None:
+    """Dollars with every digit below one, unpriced calls beside them, and what is left out."""
+    done = run("top", "users", "--since", "2026-06-01", "--store", dsn)
+    assert done.returncode == 0, done.stderr
+    bob, ann = [line.split() for line in done.stdout.splitlines()[1:3]]
+    assert (bob[0], bob[1], bob[5]) == ("bob", "$0.0035", "1")
+    assert (ann[0], ann[1], ann[5]) == ("ann", "$0.000225", "0")
+    assert "leave unpriced calls out" in done.stdout
+
+
+def test_an_unknown_price_is_never_zero(dsn: str) -> None:
+    """A model and a tool without a price say so."""
+    models = run("top", "models", "--since", "2026-06-01", "--store", dsn).stdout
+    tools = run("top", "tools", "--since", "2026-06-01", "--store", dsn).stdout
+    assert "unknown" in next(line for line in models.splitlines() if "acme-1" in line)
+    assert "unknown" in next(line for line in tools.splitlines() if "web_search" in line)
+    assert "$0.00 " not in models + tools
+
+
+def test_json_is_exact(dsn: str) -> None:
+    """`--json` gives money as exact text and NULL where it is unknown."""
+    rows = json.loads(run("top", "models", "--since", "2026-06-01", "--json", "--store", dsn).stdout)
+    assert [(row["model"], row["cost_usd"]) for row in rows] == [
+        ("gpt-4o-2024-08-06", "0.0035"),
+        ("gpt-4o-mini", "0.000225"),
+        ("acme-1", None),
+    ]
+
+
+def test_a_trace_is_found_by_its_beginning(dsn: str) -> None:
+    """The tree shows each span with its cost, why one does not count, and the total."""
+    done = run("trace", "aaaa", "--store", dsn)
+    assert done.returncode == 0, done.stderr
+    assert "invoke_agent planner" in done.stdout
+    assert "$0.000225" in done.stdout
+    assert "not counted: duplicate_response_id" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("total $0.000225  1 model calls  1 tool calls")
+
+
+def test_an_execution_is_found_by_its_id(dsn: str) -> None:
+    """An execution id leads to its traces."""
+    shown = json.loads(run("trace", "run-b", "--json", "--store", dsn).stdout)
+    assert shown["trace_ids"] == ["b" * 32]
+    assert shown["total"]["cost_usd"] == "0.0035"
+    assert shown["total"]["unpriced_calls"] == 1
+
+
+def test_what_is_not_there_fails(dsn: str, tmp_path: Path) -> None:
+    """An unknown id is 1, bad input 2; the message says what to do, without a traceback."""
+    unknown = run("trace", "ffff", "--store", dsn)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "otel-cost top executions" in unknown.stderr
+    bad = run("top", "users", "--since", "yesterday", "--store", dsn)
+    assert bad.returncode == 2
+    assert "write 24h, 7d" in bad.stderr
+    empty = run("top", "users", "--store", f"chdb://{tmp_path / 'none'}")
+    assert empty.returncode == 2
+    assert "there is nothing at" in empty.stderr
+    assert "Traceback" not in unknown.stderr + bad.stderr + empty.stderr
+
+
+def test_sql_reads_in_any_format_and_changes_nothing(dsn: str) -> None:
+    """A query of one's own answers; a statement that would change something is refused."""
+    query = "SELECT count() AS n FROM charges FINAL WHERE counted"
+    assert run("sql", query, "--format", "JSONEachRow", "--store", dsn).stdout == '{"n":4}\n'
+    refused = run("sql", "DROP TABLE charges", "--store", dsn)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert run("sql", query, "--format", "CSV", "--store", dsn).stdout == "4\n"
+
+
+def test_migrate_is_done_once(tmp_path: Path) -> None:
+    """The first run names what it applied, the second has nothing to do."""
+    pytest.importorskip("chdb")
+    where = ("--dsn", f"chdb://{tmp_path.resolve()}")
+    first = json.loads(run("migrate", "--json", *where).stdout)
+    assert "migrations/0006_create_charges" in first["applied"]
+    assert json.loads(run("migrate", "--json", *where).stdout) == {"applied": []}
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        ("0.000000000001", "$0.000000000001"),
+        ("0.1", "$0.10"),
+        ("0", "$0.00"),
+        ("0.99999", "$0.99999"),
+        ("1", "$1.00"),
+        ("1234567.891", "$1,234,567.89"),
+    ],
+)
+def test_dollars_as_a_person_reads_them(amount: str, shown: str) -> None:
+    """Cents from a dollar up, every digit below, unknown when there is no amount."""
+    assert usd(Decimal(amount)) == shown
+    assert usd(None) == "unknown"
+
+
+@pytest.mark.parametrize(("amount", "text"), [("1E-12", "0.000000000001"), ("100", "100"), ("0.50", "0.5")])
+def test_amounts_in_json(amount: str, text: str) -> None:
+    """Never an exponent, no trailing zeros, no digit lost."""
+    assert decimal_text(Decimal(amount)) == text
