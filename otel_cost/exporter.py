@@ -20,7 +20,9 @@ DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 DEFAULT_GRPC_ENDPOINT = "http://127.0.0.1:4317"
 CONNECT_TIMEOUT_S = 0.5
 RETRY_AFTER_S = 2.0
-EXPORT_TIMEOUT_S = 5.0
+SLOW_S = 1.0
+EXPORT_TIMEOUT_S = 5
+"""Default of OTEL_COST_FLUSH_TIMEOUT_S: how long one batch, and so the end of a process, may take."""
 
 
 def endpoint(environ: Mapping[str, str] | None = None) -> str:
@@ -66,9 +68,19 @@ class Gate:
             self._complain()
         return self._is_up
 
-    def note(self, was_sent: bool) -> None:
-        """Look again before the next batch when this one could not be sent."""
-        self._is_up = was_sent
+    def send(self, export: Callable[[], Any]) -> Any:
+        """Send a batch and return the exporter's answer.
+
+        After a failure it is looked whether anybody listens before the next batch is sent; after a slow one,
+        as of a collector that accepts and never answers, not before two seconds have passed.
+        """
+        started_s = time.monotonic()
+        result = export()
+        self._is_up = getattr(result, "name", "") == "SUCCESS"
+        now_s = time.monotonic()
+        if not self._is_up and now_s - started_s > SLOW_S:
+            self._next_try_s = now_s + RETRY_AFTER_S
+        return result
 
     def _complain(self) -> None:
         if not self._has_complained:
@@ -98,8 +110,7 @@ class ResilientExporter(SpanExporter):
         if not self._gate.is_open():
             self.dropped_spans += len(spans)
             return SpanExportResult.FAILURE
-        result = self._inner.export(spans)
-        self._gate.note(result is SpanExportResult.SUCCESS)
+        result: SpanExportResult = self._gate.send(lambda: self._inner.export(spans))
         return result
 
     def shutdown(self) -> None:
@@ -144,13 +155,15 @@ def _holders(provider: object) -> Iterator[object]:
 
 def _guarded(send: Callable[..., Any], gate: Gate) -> Callable[..., Any]:
     def export(*arguments: Any, **options: Any) -> Any:
-        if not gate.is_open():
-            return None
-        result = send(*arguments, **options)
-        gate.note(getattr(result, "name", "") == "SUCCESS")
-        return result
+        return gate.send(lambda: send(*arguments, **options)) if gate.is_open() else None
 
     return export
+
+
+def _timeout_s() -> int:
+    """Return how long one batch may take; a setting that cannot be used is reported elsewhere."""
+    text = os.environ.get("OTEL_COST_FLUSH_TIMEOUT_S", "").strip()
+    return int(text) if text.isdecimal() and int(text) > 0 else EXPORT_TIMEOUT_S
 
 
 def _otlp_exporter() -> SpanExporter:
@@ -160,7 +173,7 @@ def _otlp_exporter() -> SpanExporter:
     )
     arguments: dict[str, Any] = {}
     if not any(f"OTEL_EXPORTER_OTLP_{name}TIMEOUT" in os.environ for name in ("", "TRACES_")):
-        arguments["timeout"] = EXPORT_TIMEOUT_S
+        arguments["timeout"] = _timeout_s()
     if protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 

@@ -98,6 +98,28 @@ def test_a_failed_export_is_not_hidden(collector: Collector):
     assert exporter.export([ReadableSpan("chat")]) is SpanExportResult.FAILURE
 
 
+def test_a_collector_that_never_answers_costs_one_timeout(monkeypatch, collector: Collector):
+    """After one slow failure the batches that wait behind it are dropped at once, for two seconds."""
+    now_s = 100.0
+    monkeypatch.setattr("otel_cost.exporter.time.monotonic", lambda: now_s)
+
+    class Hangs(_Inner):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            nonlocal now_s
+            now_s += 5.0
+            return super().export(spans)
+
+    inner = Hangs(SpanExportResult.FAILURE)
+    exporter = ResilientExporter(inner, url=collector.url)
+    for _ in range(4):
+        exporter.export([ReadableSpan("chat")])
+    assert now_s == 105.0
+    assert exporter.dropped_spans == 3
+    now_s += 2.0
+    exporter.export([ReadableSpan("chat")])
+    assert len(inner.batches) == 2
+
+
 class _Inner(SpanExporter):
     """Keeps batches."""
 
