@@ -24,7 +24,7 @@ from otel_cost import instrumentors
 from otel_cost.config import TRUE, Config, _setting
 from otel_cost.containment import contained
 from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter, guard_default_exporters
-from otel_cost.process import Ending, is_server, script_name, start_root
+from otel_cost.process import Ending, Root, is_server, is_worker, join_parent, script_name, start_root
 from otel_cost.sampling import meter_dropped_spans
 
 if TYPE_CHECKING:
@@ -238,12 +238,20 @@ def _start(config: InstrumentConfig) -> None:
     install(provider, config=config)
     with contained("guard the default exporters"):
         guard_default_exporters(provider)
-    name = script_name()
-    root = start_root(name) if config.root_span and name and not is_server(name) else None
+    root = _root() if config.root_span else None
     Ending(provider, root, timeout_s=config.flush_timeout_s).watch()
     instrumentors.enable(choices)
     watched = ", ".join(f"{choice.library.name} ({choice.family})" for choice in choices if choice.family)
     logger.info("otel_cost watches %s", watched or "no library")
+
+
+def _root() -> Root | None:
+    """Start this process's root span, where it is a script of its own."""
+    name = script_name()
+    if is_worker():
+        join_parent()
+        return None
+    return start_root(name) if name and not is_server(name) else None
 
 
 def _provider() -> TracerProvider:

@@ -23,6 +23,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_cost.containment import contained
 
 SCOPE = "otel_cost.process"
+CARRIED = ("TRACEPARENT", "TRACESTATE")
+"""Variables that carry a trace into child processes."""
 
 SERVER_PROGRAMS = frozenset(
     {
@@ -101,15 +103,34 @@ def is_server(name: str) -> bool:
     return package in SERVER_PROGRAMS
 
 
+def is_worker(argv: Sequence[str] | None = None) -> bool:
+    """Return whether this process was spawned by multiprocessing, to work for the one that did."""
+    arguments = sys.orig_argv if argv is None else argv
+    return any(argument.startswith("from multiprocessing.") for argument in arguments)
+
+
+def _inherited(environ: Mapping[str, str]) -> context.Context | None:
+    """Return the trace that the parent process left in the environment, if it did.
+
+    https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+    """
+    carrier = {key.lower(): environ[key] for key in CARRIED if key in environ}
+    return propagate.extract(carrier) if carrier else None
+
+
+def join_parent() -> None:
+    """Go on in the parent process's trace without a span of one's own, as a worker does."""
+    inherited = _inherited(os.environ)
+    if inherited is not None:
+        context.attach(inherited)
+
+
 class Root:
     """The span around a script. Child processes continue its trace."""
 
-    def __init__(self, name: str, environ: Mapping[str, str] | None = None) -> None:
-        environ = os.environ if environ is None else environ
-        carrier = {key.lower(): environ[key] for key in ("TRACEPARENT", "TRACESTATE") if key in environ}
-        parent = propagate.extract(carrier) if carrier else None
+    def __init__(self, name: str) -> None:
         tracer = trace.get_tracer(SCOPE)
-        self.span = tracer.start_span(f"execution {name}", context=parent)
+        self.span = tracer.start_span(f"execution {name}", context=_inherited(os.environ))
         self._pid = os.getpid()
         self._is_open = True
 
@@ -118,12 +139,12 @@ class Root:
         context.attach(trace.set_span_in_context(self.span))
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
-        os.environ.update({key.upper(): text for key, text in carrier.items() if key != "baggage"})
+        os.environ.update({key.upper(): text for key, text in carrier.items() if key.upper() in CARRIED})
 
     def leave(self) -> None:
         """End the span and let what follows start traces of its own."""
         context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
-        for key in ("TRACEPARENT", "TRACESTATE"):
+        for key in CARRIED:
             os.environ.pop(key, None)
         self.end()
 

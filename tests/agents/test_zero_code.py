@@ -121,6 +121,23 @@ call()
     assert len([span for span in collector.spans if not span.parent_id]) == 1
 
 
+def test_spawned_workers_are_metered(collector, tmp_path):
+    """Workers that multiprocessing spawns work in the parent's trace, without root spans of their own."""
+    script = tmp_path / "agent.py"
+    script.write_text(f"""{SPAN}
+import multiprocessing
+if __name__ == "__main__":
+    worker = multiprocessing.get_context("spawn").Process(target=call)
+    worker.start(); worker.join()
+    call()
+""")
+    finished = Program(script).run(send_to(collector))
+    assert finished.returncode == 0, finished.stderr
+    assert [span.cost_usd for span in collector.counted()] == [CALL_USD] * 2
+    (root,) = [span for span in collector.spans if span.name.startswith("execution")]
+    assert {span.parent_id for span in collector.counted()} == {root.span_id}
+
+
 def test_a_child_process_continues_the_trace(collector):
     """A Python program started by the program is instrumented too, and part of its execution."""
     code = f"""
