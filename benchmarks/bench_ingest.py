@@ -1,9 +1,9 @@
 """Spans per second through each part of the pipeline, side by side in one run. Reports, never gates.
 
-    python benchmarks/bench_ingest.py [--spans 20000] [--rounds 3]
+    python benchmarks/bench_ingest.py [--spans 40960] [--rounds 3]
 
-Spans are 2.9 kB in protobuf, shaped like those of an instrumented chat call. Paths are interleaved and the median of the
-rounds is shown, with the ratio to decoding protobuf, because absolute numbers differ from machine to machine.
+Spans are 2.9 kB in protobuf, shaped like those of an instrumented chat call. The median of interleaved rounds is
+shown, with the ratio to decoding protobuf, because absolute numbers differ between machines.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import pickle
 import platform
 import random
 import shutil
@@ -21,17 +22,17 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_cost.server import otlp_json, otlp_protobuf
-from otel_cost.server.spans import to_columns
 
 RESULTS = Path(__file__).parent / "results" / "ingest.md"
 BATCH = 512
+BASE = "decode + flatten protobuf"
 START_NS = 1_790_000_000 * 10**9
 OTEL_COST = [sys.executable, "-c", "from otel_cost.cli.main import main; main()"]
 
@@ -142,13 +143,13 @@ def post_all(url: str, bodies: list[bytes], senders: int) -> None:
         thread.join()
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds a piece of work takes."""
+def in_process(work: Callable[[], object]) -> float:
+    """Return the CPU seconds a piece of work takes on one core."""
     gc.collect()
     gc.disable()
-    started = time.perf_counter()
+    started = time.process_time()
     work()
-    elapsed = time.perf_counter() - started
+    elapsed = time.process_time() - started
     gc.enable()
     return elapsed
 
@@ -156,77 +157,99 @@ def timed(work: Callable[[], object]) -> float:
 def measure(count: int, rounds: int, directory: Path) -> dict[str, list[float]]:
     """Return spans per second of every path, one number a round."""
     found: dict[str, list[float]] = {}
-
-    def note(path: str, work: Callable[[], object]) -> None:
-        found.setdefault(path, []).append(count / timed(work))
-
+    prepared = directory / "prepared"
+    process, _ = serve(prepared)
+    stop(process)
     for number in range(rounds):
-        documents = make_requests(count, number)
-        text = [orjson.dumps(document) for document in documents]
-        binary = [to_protobuf(document) for document in documents]
-        note("decode protobuf", lambda: [ExportTraceServiceRequest.FromString(body) for body in binary])
-        note("decode + flatten protobuf", lambda: [otlp_protobuf.decode_protobuf(body) for body in binary])
-        note("decode JSON", lambda: [orjson.loads(body) for body in text])
-        note("decode + flatten JSON", lambda: [otlp_json.decode_json(body) for body in text])
-        rows = [row for body in binary for row in otlp_protobuf.decode_protobuf(body).rows]
-        note(
-            "insert, price, account (store, 10,000 a batch)",
-            lambda: insert(rows, directory / f"direct{number}"),
-        )
-        note_served(note, binary, directory / f"served{number}")
-        lines = directory / "spans.jsonl"
-        lines.write_bytes(b"\n".join(text))
-        note(
-            "import of OTLP/JSON lines, whole command",
-            lambda: run_import(lines, directory / f"imported{number}"),
-        )
-        for child in directory.iterdir():
-            shutil.rmtree(child, ignore_errors=True)
+        round_directory = directory / f"round{number}"
+        round_directory.mkdir()
+        for path, seconds in one_round(count, number, prepared, round_directory):
+            found.setdefault(path, []).append(count / seconds)
+        shutil.rmtree(round_directory)
     return found
 
 
-def note_served(
-    note: Callable[[str, Callable[[], object]], None], binary: list[bytes], directory: Path
-) -> None:
-    """Measure the way from an exporter's request to the answer."""
-    process, url = serve(directory)
-    try:
-        for senders in (1, 8):
-            note(f"OTLP/HTTP, {senders} senders of {BATCH}", lambda s=senders: post_all(url, binary, s))  # type: ignore[misc]
-    finally:
-        process.terminate()
-        process.wait(60)
+def one_round(count: int, seed: int, prepared: Path, directory: Path) -> Iterator[tuple[str, float]]:
+    """Yield each path and the seconds it took."""
+    documents = make_requests(count, seed)
+    text = [orjson.dumps(document) for document in documents]
+    binary = [to_protobuf(document) for document in documents]
+    parse = ExportTraceServiceRequest.FromString
+    yield "decode protobuf", in_process(lambda: [parse(body) for body in binary])
+    yield BASE, in_process(lambda: [otlp_protobuf.decode_protobuf(body) for body in binary])
+    yield "decode JSON", in_process(lambda: [orjson.loads(body) for body in text])
+    yield "decode + flatten JSON", in_process(lambda: [otlp_json.decode_json(body) for body in text])
+    rows = [row for body in binary for row in otlp_protobuf.decode_protobuf(body).rows]
+    for batch in (1_000, 20_000):
+        name = f"insert, price and account, {batch:,} a batch"
+        yield name, insert(rows, batch, copied(prepared, directory / f"direct{batch}"))
+    process, url = serve(copied(prepared, directory / "served"))
+    for senders in (1, 8, 32):
+        started = time.perf_counter()
+        post_all(url, binary, senders)
+        yield f"OTLP/HTTP, {senders} senders of {BATCH}", time.perf_counter() - started
+    stop(process)
+    for name, data in (("jsonl", b"\n".join(text)), ("pb", b"".join(framed(body) for body in binary))):
+        path = directory / f"spans.{name}"
+        path.write_bytes(data)
+        yield f"import, {name}", run_import(path, copied(prepared, directory / f"imported-{name}"))
 
 
-def insert(rows: list[tuple[object, ...]], directory: Path) -> None:
+def copied(prepared: Path, directory: Path) -> Path:
+    """Return a copy of the empty store, so that making tables is not measured."""
+    shutil.copytree(prepared, directory, symlinks=True)
+    return directory
+
+
+def framed(body: bytes) -> bytes:
+    """Return a message behind its size, as the file exporter writes it."""
+    return len(body).to_bytes(4, "big") + body
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Stop a server in order."""
+    process.terminate()
+    process.wait(60)
+
+
+INSERT = """
+import gc, pickle, sys, time
+from otel_cost.server.spans import to_columns
+from otel_cost.store import open_store
+gc.disable()
+batches = pickle.load(sys.stdin.buffer)
+with open_store(sys.argv[1]) as store:
+    store.insert_spans(to_columns(batches[0][:10]))
+    started = time.perf_counter()
+    for batch in batches:
+        store.insert_spans(to_columns(batch))
+    print(time.perf_counter() - started)
+"""
+
+
+def insert(rows: list[tuple[object, ...]], batch: int, directory: Path) -> float:
     """Insert rows in a process of its own, as an embedded engine serves one path a process."""
-    import pickle
-
-    batches = [to_columns(rows[at : at + 10_000]) for at in range(0, len(rows), 10_000)]
-    code = (
-        "import gc, pickle, sys; gc.disable()\n"
-        "from otel_cost.store import open_store\nfrom otel_cost.pricing import PriceBook\n"
-        "batches = pickle.load(sys.stdin.buffer)\n"
-        f"store = open_store('chdb://{directory}'); store.migrate(); store.push_prices(PriceBook.load())\n"
-        "[store.insert_spans(batch) for batch in batches]; store.close()\n"
-    )
-    subprocess.run([sys.executable, "-c", code], input=pickle.dumps(batches), check=True)
+    batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
+    command = [sys.executable, "-c", INSERT, f"chdb://{directory}"]
+    return float(subprocess.run(command, input=pickle.dumps(batches), stdout=subprocess.PIPE, check=True).stdout)
 
 
-def run_import(path: Path, directory: Path) -> None:
-    """Run the command on a file."""
+def run_import(path: Path, directory: Path) -> float:
+    """Run the command on a file and return the seconds it says it took, its start left out."""
     command = [*OTEL_COST, "import", "--json", "--store", f"chdb://{directory}", str(path)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, check=True, capture_output=True)
+    return float(orjson.loads(done.stdout)["duration_s"])
 
 
 def report(found: dict[str, list[float]], count: int, rounds: int) -> str:
     """Return the table in Markdown."""
-    base = statistics.median(found["decode + flatten protobuf"])
+    base = statistics.median(found[BASE])
     lines = [
         "# Ingest",
         "",
         f"Medians of {rounds} interleaved rounds of {count:,} spans of 2.9 kB; {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}. Machines differ: read the ratios.",
+        f"Python {platform.python_version()}, load {os.getloadavg()[1]:.1f}. Decoding is per second of one "
+        "core's time; the rest is by the clock, with whatever else the machine did: read the ratios.",
         "",
         "| path | spans/s | of decode + flatten |",
         "|---|---:|---:|",
@@ -240,7 +263,7 @@ def report(found: dict[str, list[float]], count: int, rounds: int) -> str:
 def main() -> None:
     """Measure, print and keep the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spans", type=int, default=20_000)
+    parser.add_argument("--spans", type=int, default=40_960)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:

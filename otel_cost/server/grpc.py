@@ -66,6 +66,7 @@ class _Service:
             except MalformedError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except BackpressureError as error:
+                self._ingest.counters.refused_requests += 1
                 await _push_back(context, error, is_ready=self._ingest.is_ready)
 
         return export

@@ -108,6 +108,7 @@ class Receiver:
         except MalformedError as error:
             return refuse(request, 400, str(error))
         except BackpressureError as error:
+            self._ingest.counters.refused_requests += 1
             status = 429 if self._ingest.is_ready else 503
             return refuse(request, status, str(error), {"Retry-After": str(math.ceil(error.retry_after_s))})
         except asyncio.TimeoutError:

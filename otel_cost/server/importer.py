@@ -17,8 +17,10 @@ from otel_cost.server import otlp_json, otlp_protobuf
 from otel_cost.server.records import Record, Source
 from otel_cost.server.spans import Decoded, Row
 
-BATCH_SPANS = 5_000
+BATCH_SPANS = 10_000
 """Spans handed over at once; the writer joins two where it can."""
+BATCH_BYTES = 32 * 1024 * 1024
+"""Bytes handed over at once, whichever comes first."""
 IN_FLIGHT = 3
 """Batches on their way: one being written, one waiting, one being answered."""
 PROBLEMS_KEPT = 100
@@ -28,12 +30,13 @@ PROBLEMS_KEPT = 100
 class Sink(Protocol):
     """Where decoded spans go."""
 
-    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes]) -> Future[int]:
+    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes], size: int) -> Future[int]:
         """Store spans; the future gives how many of them were refused, once the others are on disk.
 
         Args:
             rows: The spans.
             requests: The same spans as they were read.
+            size: About how many bytes they are.
         """
         ...
 
@@ -121,6 +124,7 @@ class _Batch:
 
     rows: list[Row] = field(default_factory=list)
     requests: list[dict[str, Any] | bytes] = field(default_factory=list)
+    size: int = 0
     end: int = 0
     label: str = ""
 
@@ -179,7 +183,8 @@ class Importer:
             if decoded.rows and record.request is not None:
                 batch.rows += decoded.rows
                 batch.requests.append(record.request)
-            if len(batch.rows) >= BATCH_SPANS:
+                batch.size += record.size
+            if len(batch.rows) >= BATCH_SPANS or batch.size >= BATCH_BYTES:
                 yield batch
                 batch = _Batch(end=batch.end)
         if batch.rows:
@@ -210,7 +215,7 @@ class Importer:
     def _launch(self, batch: _Batch, identity: str, source: Source) -> None:
         while len(self._flying) >= IN_FLIGHT:
             self._land(identity, source)
-        self._flying.append((batch, self._sink.send(batch.rows, batch.requests)))
+        self._flying.append((batch, self._sink.send(batch.rows, batch.requests, batch.size)))
 
     def _land(self, identity: str, source: Source) -> None:
         """Wait for the oldest batch, and remember how far the file has come."""

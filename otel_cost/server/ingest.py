@@ -92,8 +92,7 @@ class Ingest:
         Raises:
             BackpressureError: Too many bodies are in hand.
         """
-        if self._bytes + size > MAX_BODIES_BYTES:
-            self.counters.refused_requests += 1
+        if size > 0 and self._bytes + size > MAX_BODIES_BYTES:
             raise BackpressureError(f"{self._bytes} bytes of requests are in hand", retry_after_s=1.0)
         self._bytes += size
 
@@ -111,15 +110,20 @@ class Ingest:
         self.counters.requests += 1
         try:
             async with self._decoding:
-                decoded = await asyncio.to_thread(_decode, body, content_type, encoding)
-            refused = await asyncio.wrap_future(self._writer.submit(decoded.rows))
+                decoded, size = await asyncio.to_thread(_decode, body, content_type, encoding)
+            refused = await self._store(decoded, size, size - len(body))
         except MalformedError:
             self.counters.malformed_requests += 1
             raise
-        except BackpressureError:
-            self.counters.refused_requests += 1
-            raise
         return self._outcome(decoded, refused)
+
+    async def _store(self, decoded: Decoded, size: int, grown: int) -> int:
+        """Wait until spans are on disk, with room for what the body grew by. Returns how many are refused."""
+        self.reserve(grown)
+        try:
+            return await asyncio.wrap_future(self._writer.submit(decoded.rows, size))
+        finally:
+            self.release(grown)
 
     def _outcome(self, decoded: Decoded, refused: int) -> Outcome:
         rejected, message = decoded.rejected.total() + refused, decoded.describe_rejected()
@@ -134,8 +138,9 @@ class Ingest:
         return outcome
 
 
-def _decode(body: bytes, content_type: str, encoding: str) -> Decoded:
-    return DECODERS[content_type](decompress(body, encoding))
+def _decode(body: bytes, content_type: str, encoding: str) -> tuple[Decoded, int]:
+    plain = decompress(body, encoding)
+    return DECODERS[content_type](plain), len(plain)
 
 
 def decompress(body: bytes, encoding: str, limit: int = MAX_BODY_BYTES) -> bytes:

@@ -44,12 +44,14 @@ class Record:
         end: Offset behind it in the decompressed file, where reading can go on.
         request: The OTLP document, protobuf bytes, or None when the record holds no traces.
         problem: Why it cannot be read; then there is no request.
+        size: Bytes it took in the file, where that is known.
     """
 
     label: str
     end: int
     request: dict[str, Any] | bytes | None
     problem: str = ""
+    size: int = 0
 
 
 class Source:
@@ -177,7 +179,7 @@ def _lines(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
 
 def _record(label: str, end: int, text: bytes) -> Record:
     try:
-        return Record(label, end, unwrap(orjson.loads(text)))
+        return Record(label, end, unwrap(orjson.loads(text)), size=len(text))
     except orjson.JSONDecodeError as error:
         return Record(label, end, None, f"not JSON: {error}")
     except MalformedError as error:
@@ -208,7 +210,7 @@ def _array(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
 def _message(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
     body = _all(file)
     if start < len(body):
-        yield Record(name, len(body), body)
+        yield Record(name, len(body), body, size=len(body))
 
 
 def _messages(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
@@ -220,7 +222,7 @@ def _messages(name: str, file: io.BufferedReader, start: int) -> Iterator[Record
             raise MalformedError(f"the message at byte {end} should have {size} bytes, {len(body)} are left")
         label, end = f"{name}@{end}", end + 4 + size
         if end > start:
-            yield Record(label, end, body)
+            yield Record(label, end, body, size=size)
 
 
 def _all(file: io.BufferedReader) -> bytes:

@@ -29,9 +29,9 @@ class StoreSink:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes]) -> Future[int]:
+    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes], size: int) -> Future[int]:
         """Queue spans for the next insert."""
-        return self._writer.submit(rows)
+        return self._writer.submit(rows, size)
 
 
 class OtlpSink:
@@ -43,7 +43,7 @@ class OtlpSink:
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=_TIMEOUT_S), retries=False)
         self._sending = ThreadPoolExecutor(1, "otel-cost-send")
 
-    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes]) -> Future[int]:
+    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes], size: int) -> Future[int]:
         """Send the requests that hold spans, joined to few bodies."""
         return self._sending.submit(self._send, list(requests))
 

@@ -170,7 +170,7 @@ class ServerEngine:
         """Send a statement to the server."""
         from urllib.parse import urlencode
 
-        fields = {name: value.strip("'") for name, value in settings.items()}
+        fields = {name: _unquoted(value) for name, value in settings.items()}
         fields |= {"database": database, "default_format": fmt, "readonly": _readonly(sql)}
         fields |= {f"param_{name}": value for name, value in params.items()}
         url = f"{self._url}?{urlencode(fields)}"
@@ -218,6 +218,12 @@ def _lower(asked: str, limit: int) -> str:
 
 def _literal(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _unquoted(literal: str) -> str:
+    if not literal.startswith("'"):
+        return literal
+    return re.sub(r"\\(.)", r"\1", literal[1:-1], flags=re.DOTALL)
 
 
 def _answer(result: Any, fmt: str, elapsed_ns: int) -> Answer:

@@ -295,6 +295,7 @@ def test_a_store_that_is_down_makes_senders_wait() -> None:
         refused = post(server, body)
         assert refused.status_code == 429
         assert "Retry-After" in refused.headers
+        assert requests.get(server.http + "/healthz", timeout=10).json()["refused_requests"] == 1
         store.is_down = False
         assert post(server, body).status_code == 200
 
