@@ -49,7 +49,7 @@ NAMES = [
 ]
 INPUT, CACHED, OUTPUT = 1000, 600, 200
 RATIO_TO = "otel-cost warm"
-ROUNDS = 5
+ROUNDS = 3
 
 
 def ours() -> Callable[[int], Decimal | None]:
