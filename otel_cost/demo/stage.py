@@ -240,13 +240,23 @@ def _rows(answer: Any) -> list[Mapping[str, Any]]:
     return list(rows)
 
 
+def _command() -> str:
+    """Return how this package's command is typed here: by its path where it is not on PATH."""
+    if shutil.which("otel-cost"):
+        return "otel-cost"
+    beside = Path(sys.executable).with_name("otel-cost")
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+
+
 def _say_what_next(stage: Stage, url: str, took_s: float) -> None:
+    command = _command()
+    where = "" if stage.home == Path(".demo").resolve() else f" --home {stage.home}"
     stage.say(
         f"\nThe demo took {took_s:.0f} s and leaves the pipeline running. Look at it with\n"
         f"  export OTEL_COST_STORE={stage.store}\n"
-        f"  otel-cost top models --since {LONG_AGO}\n"
-        f"  otel-cost top teams --since {LONG_AGO}\n"
+        f"  {command} top models --since {LONG_AGO}\n"
+        f"  {command} top teams --since {LONG_AGO}\n"
         "and send it your own agent:\n"
-        f"  OTEL_EXPORTER_OTLP_ENDPOINT={url} otel-cost run --user you -- python agent.py\n"
-        "Stop it with `otel-cost demo --stop`."
+        f"  OTEL_EXPORTER_OTLP_ENDPOINT={url} {command} run --user you -- python agent.py\n"
+        f"Stop it with `{command} demo --stop{where}`."
     )
