@@ -1,10 +1,12 @@
 """See what AI agents spend, from the OpenTelemetry spans they already emit.
 
-    import otel_cost
+```python
+import otel_cost
 
-    otel_cost.install()                      # price every model call of this process
-    with otel_cost.execution(user="u-1"):    # and say who pays
-        agent.run()
+otel_cost.install()  # price every model call of this process
+with otel_cost.execution(user="u-1"):  # and say who pays
+    agent.run()
+```
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any
 from otel_cost.errors import UnknownModelError
 from otel_cost.money import to_picousd
 from otel_cost.pricing import Charge, PriceBook, PriceStatus
-from otel_cost.usage import PROVIDER_SAID, TOOL, Reading
+from otel_cost.usage import AGGREGATE, PROVIDER_SAID, TOOL, Reading
 
 
 def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, at: int) -> Charge:
@@ -48,6 +48,7 @@ def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
                 provider=reading.provider or None,
                 at=at,
                 service_tier=reading.service_tier or None,
+                summed=reading.span_class == AGGREGATE,
             )
         except UnknownModelError:
             continue
