@@ -146,7 +146,7 @@ class FakeProvider:
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": self.url,
             "AWS_ACCESS_KEY_ID": "none",
             "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
         }
 
     def count(self, api: str | None = None) -> int:
@@ -623,10 +623,13 @@ def _gemini_part(call: Call, parts: list[Json]) -> Json:
 
 def _gemini_stream(call: Call) -> Iterator[Event]:
     """The last of the parts carries the whole usage."""
-    if not call.reply.tool_calls:
-        *first, _last = _pieces(call.reply.text)
-        yield from (("", _gemini_part(call, [{"text": piece}])) for piece in first)
-    yield "", _gemini_response(call)
+    whole = _gemini_response(call)
+    if call.reply.tool_calls:
+        yield "", whole
+        return
+    *first, last = _pieces(call.reply.text)
+    yield from (("", _gemini_part(call, [{"text": piece}])) for piece in first)
+    yield "", whole | _gemini_part(call, [{"text": last}])
 
 
 # --- Bedrock ----------------------------------------------------------------------------------------------

@@ -130,6 +130,8 @@ def test_gemini_stream_carries_usage_at_the_end(provider):
     url = f"{provider.url}/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse"
     parts = [json.loads(line[6:]) for line in post(url, {}).decode().splitlines() if line]
     assert ["usageMetadata" in part for part in parts] == [False, False, False, True]
+    texts = [part["candidates"][0]["content"]["parts"][0]["text"] for part in parts]
+    assert "".join(texts) == "four words of text"
 
 
 def test_bedrock_counts_cache_beside_input(provider):

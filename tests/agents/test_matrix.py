@@ -9,14 +9,17 @@ from decimal import Decimal
 import pytest
 
 from otel_cost.fake_provider import FakeProvider, Reply
+from otel_cost.usage import Usage
 from tests.agents.harness import Program, environment, interpreter, send_to
 from tests.agents.test_coexistence import CALLS, OLDEST, USAGE, check_all_calls
+from tests.agents.test_double_emitters import check
 from tests.agents.test_zero_code import BOTH, CALL_USD, SPAN, _visit
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CURRENT = ["anthropic", "openai", "otel-cost[instrument]"]
+CLOUDS = ["boto3", "google-genai", "otel-cost[instrument]"]
 SERVERS = ["aiohttp", "flask", "gunicorn", "hypercorn", "otel-cost[instrument]", "starlette", "waitress"]
 
 WSGI = """
@@ -97,6 +100,52 @@ def test_zero_code_on_the_oldest_supported_sdk(provider, collector):
     assert finished.returncode == 0, finished.stderr
     check_all_calls(provider, collector)
     assert {span.scope.split(".")[0] for span in collector.counted()} == {"openinference"}
+
+
+GEMINI = """
+from google import genai
+client = genai.Client()
+client.models.generate_content(model="gemini-2.5-flash", contents="hi")
+for part in client.models.generate_content_stream(model="gemini-2.5-flash", contents="hi"): pass
+"""
+BEDROCK = """
+import boto3
+client = boto3.client("bedrock-runtime")
+asked = {"modelId": "global.anthropic.claude-sonnet-4-5-20250929-v1:0"}
+asked["messages"] = [{"role": "user", "content": [{"text": "hi"}]}]
+client.converse(**asked)
+for event in client.converse_stream(**asked)["stream"]: pass
+"""
+
+
+def test_google_genai(collector):
+    """Version 3, which the official instrumentor works with but does not declare; streamed and not.
+
+    gemini-2.5-flash, per million tokens: $0.30 input, $0.03 cached, $2.50 output (genai-prices 0.2.3, from
+    https://ai.google.dev/gemini-api/docs/pricing). 400 * 0.30 + 600 * 0.03 + 200 * 2.50 = 638 millionths.
+    """
+    check(
+        Program(GEMINI, python=environment("clouds", CLOUDS)),
+        lambda call: Reply("a b", usage=USAGE),
+        collector,
+        "0.001276",
+    )
+
+
+def test_bedrock(collector):
+    """Converse counts input without cached tokens; streamed and not.
+
+    Claude Sonnet 4.5 through Bedrock's global endpoint, per million tokens: $3 input, $0.30 cache read, $3.75
+    cache write, $15 output (genai-prices 0.2.3, from https://aws.amazon.com/bedrock/pricing/).
+    400 * 3 + 600 * 0.30 + 100 * 3.75 + 200 * 15 = 4,755 millionths a call.
+    """
+    usage = Usage(input_tokens=400, cache_read_tokens=600, cache_write_tokens=100, output_tokens=200)
+    check(
+        Program(BEDROCK, python=environment("clouds", CLOUDS)),
+        lambda call: Reply("a b", usage=usage),
+        collector,
+        "0.00951",
+    )
 
 
 @pytest.mark.parametrize("server", sorted(STARTS))
