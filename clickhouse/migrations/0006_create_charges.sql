@@ -4,7 +4,7 @@
 -- Order key: (trace_id, span_id), because accounting and deduplication ask by trace
 -- Retention: none set here, partitions are days
 -- Source:    views/charge_readings.sql on insert, queries/account_traces.sql after it
--- Read by:   views/executions.sql, views/spend_hourly.sql, views/unpriced.sql, queries/, views/refresh_accounts.sql
+-- Read by:   views/executions.sql, views/spend_hourly.sql, views/unpriced.sql, views/accounts.sql, queries/
 -- response_key is response_id made short, for looking a day over. Amounts are what counts. Where a span counts only for
 -- a remainder, covered_tokens (input, output, cache read, cache write, cache write 1 h, reasoning) and covered_cost_usd
 -- hold the rest, so that the span's own total is the sum.

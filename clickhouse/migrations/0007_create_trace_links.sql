@@ -4,7 +4,7 @@
 -- Order key: (trace_id, span_id), because ancestry is asked by trace
 -- Retention: none set here, partitions are days
 -- Source:    views/link_readings.sql
--- Read by:   queries/account_traces.sql, views/executions.sql
+-- Read by:   views/accounts.sql, views/unsettled_traces.sql, server/refresh_accounts.sql
 CREATE TABLE IF NOT EXISTS trace_links
 (
     trace_id        String CODEC(ZSTD(1)),
@@ -13,7 +13,9 @@ CREATE TABLE IF NOT EXISTS trace_links
     started_at      DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1)),
     ended_at        DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1)),
     span_class      LowCardinality(String),
-    status          LowCardinality(String)
+    status          LowCardinality(String),
+    inserted_at     DateTime('UTC') DEFAULT now() CODEC(Delta(4), ZSTD(1)),
+    INDEX idx_inserted_at inserted_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toDate(started_at)

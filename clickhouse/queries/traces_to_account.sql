@@ -1,21 +1,6 @@
--- traces_to_account: which of some traces need the accounting pass? In the others every span counts as it came.
+-- traces_to_account: which of some traces need the accounting pass?
 -- Parameters: trace_ids Array(String)
--- Result:     trace_id, of traces with more than one instrumentation, a response seen twice, a span of Logfire, a span
---             that was left out before, or a model call or aggregate with spans below it
+-- Result:     trace_id
 -- Read by:    Store.account
 SELECT trace_id
-FROM charges
-WHERE trace_id IN {trace_ids:Array(String)}
-GROUP BY trace_id
-HAVING max(NOT counted OR notEmpty(covered_tokens) OR startsWith(scope_name, 'logfire'))
-    OR min(scope_name) != max(scope_name)
-    OR max(response_key IN (
-        SELECT response_key
-        FROM charges
-        WHERE trace_id IN {trace_ids:Array(String)} AND response_key != 0
-        GROUP BY response_key
-        HAVING uniqExact(trace_id, span_id) > 1))
-    OR max(span_class != 'tool' AND span_id IN (
-        SELECT parent_span_id
-        FROM trace_links
-        WHERE trace_id IN {trace_ids:Array(String)}));
+FROM unsettled_traces(trace_ids = {trace_ids:Array(String)});

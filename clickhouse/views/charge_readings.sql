@@ -2,7 +2,7 @@
 -- Grain:     one row per billable span of an insert
 -- Target:    charges, at version 0, so that what the accounting pass wrote stays when a span is delivered again
 -- Source:    readings, on insert, model_patterns_dictionary and prices_dictionary
--- Read by:   queries/account_traces.sql
+-- Read by:   views/accounts.sql
 -- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
 -- instrumentation computed. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an insert,
 -- because a lookup tries thousands of patterns.

@@ -2,7 +2,7 @@
 -- Grain:     one row per span of an insert
 -- Target:    trace_links
 -- Source:    readings, on insert
--- Read by:   queries/account_traces.sql
+-- Read by:   views/accounts.sql
 CREATE MATERIALIZED VIEW IF NOT EXISTS link_readings
 TO trace_links
 AS

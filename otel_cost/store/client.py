@@ -96,7 +96,7 @@ class Store:
     def pending(self) -> list[str]:
         """Return the migrations and views that `migrate` would apply."""
         with self._statement("pending") as client:
-            return migrations.pending(client)
+            return migrations.pending(client, self.place)
 
     def is_empty(self) -> bool:
         """Whether no migration was ever applied here."""

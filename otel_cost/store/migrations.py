@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_cost.errors import StoreError
 from otel_cost.store.dsn import Embedded, Server
-from otel_cost.store.files import sql_files, statements
+from otel_cost.store.files import named_sql, sql_files, statements
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS migrations
 ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY name
 """
+ACCOUNTS = "<accounts of recent_traces>"
 _MATERIALIZED = re.compile(
     r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S
 )
@@ -39,25 +40,29 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
     client.command(_HISTORY)
     applied = _applied(client)
     pending = [path for path in sql_files("migrations") if not _is_applied(path, applied)]
-    changed = [
-        path for path in _by_dependency(sql_files("views")) if applied.get(_key(path)) != _checksum(path)
-    ]
+    changed = [path for path in _views(place) if applied.get(_key(path)) != _checksum(path)]
     for path in pending:
         for statement in statements(path.read_text(encoding="utf-8")):
             client.command(_with_credentials(statement, place))
         _note(client, path)
     for path in changed:
-        for statement in statements(path.read_text(encoding="utf-8")):
+        for statement in statements(_text(path)):
             _put_view(client, _with_credentials(statement, place), is_known=_key(path) in applied)
         _note(client, path)
     return [_key(path) for path in pending + changed]
 
 
-def pending(client: Client) -> list[str]:
+def pending(client: Client, place: Embedded | Server) -> list[str]:
     """Return the names of what `apply` would do, without doing it."""
     applied = _applied(client) if has_history(client) else {}
-    files = [*sql_files("migrations"), *sql_files("views")]
+    files = [*sql_files("migrations"), *_views(place)]
     return [_key(path) for path in files if applied.get(_key(path)) != _checksum(path)]
+
+
+def _views(place: Embedded | Server) -> list[Path]:
+    """Return the view files in the order they are made. Only a server may be fed by a Collector."""
+    extra = sql_files("server") if isinstance(place, Server) else []
+    return _by_dependency([*sql_files("views"), *extra])
 
 
 def has_history(client: Client) -> bool:
@@ -88,7 +93,7 @@ def _by_dependency(views: list[Path]) -> list[Path]:
     def visit(path: Path) -> None:
         if path in ordered:
             return
-        text = "\n".join(statements(path.read_text(encoding="utf-8")))
+        text = "\n".join(statements(_text(path)))
         for name in sorted(names):
             if name != path.stem and re.search(rf"\b(?:FROM|JOIN)\s+{name}\b|'{name}'", text):
                 visit(names[name])
@@ -129,4 +134,18 @@ def _key(path: Path) -> str:
 
 
 def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(_text(path).encode()).hexdigest()
+
+
+def _text(path: Path) -> str:
+    """Return a file with the accounting query put in where it asks for it.
+
+    A parametrised view cannot be read by a refreshable one, so the query is repeated, but written once.
+    """
+    text = path.read_text(encoding="utf-8")
+    if ACCOUNTS not in text:
+        return text
+    (view,) = statements(named_sql("views", "accounts"))
+    query = view.partition("\nAS\n")[2]
+    query = query.replace("IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)")
+    return text.replace(ACCOUNTS, query.replace("trace_id IN {rivals:Array(String)}", "false"))

@@ -15,9 +15,9 @@ TABLES = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links")
 
 @pytest.fixture(scope="session")
 def server_dsn() -> Iterator[str]:
-    """A ClickHouse server, one for the whole run."""
+    """A database of a ClickHouse server, one for the whole run."""
     with clickhouse_server() as dsn:
-        yield dsn
+        yield f"{dsn.removesuffix('default')}costs"
 
 
 @pytest.fixture(scope="session")

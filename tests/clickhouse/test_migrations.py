@@ -13,7 +13,7 @@ from otel_cost.errors import StoreError
 from otel_cost.store import Store, files, open_store
 from otel_cost.store.files import sql_files, sql_root, statements
 
-FOLDERS = ("migrations", "views", "queries")
+FOLDERS = ("migrations", "views", "server", "queries")
 ALL_FILES = [path for folder in FOLDERS for path in sql_files(folder)]
 
 
@@ -21,7 +21,7 @@ ALL_FILES = [path for folder in FOLDERS for path in sql_files(folder)]
 def fresh(server_dsn: str, request: pytest.FixtureRequest) -> Iterator[Store]:
     """A store on a database that does not exist yet."""
     database = f"made_by_{request.node.name.partition('[')[0]}"[:60]
-    with open_store(f"{server_dsn.removesuffix('default')}{database}") as store:
+    with open_store(f"{server_dsn.removesuffix('costs')}{database}") as store:
         yield store
         store.sql(f"DROP DATABASE IF EXISTS {database}", fmt="Null", readonly=False)
 
@@ -85,7 +85,7 @@ def test_every_file_says_what_it_is_for(path: Path) -> None:
     assert header[0].startswith(f"-- {name}: ")
     assert any(line.startswith("-- Read by:") for line in header)
     wanted = "-- Result:" if path.parent.name == "queries" and "INSERT INTO" not in text else "-- Grain:"
-    if path.parent.name != "views":
+    if path.parent.name in ("migrations", "queries"):
         assert any(line.startswith(wanted) for line in header)
     assert not any(";" in line for line in header)
     assert len(statements(text)) == 1

@@ -1,0 +1,66 @@
+"""A server fed by a Collector, which only inserts into otel_traces, decides what counts by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from otel_cost.pricing import PriceBook
+from otel_cost.server.otlp_json import flatten
+from otel_cost.store import SPAN_COLUMNS, Store, open_store
+from tests.clickhouse import spans
+from tests.clickhouse.conftest import empty
+from tests.conformance import suite
+from tests.data import ROOT
+
+
+@pytest.fixture
+def fed_store(server_dsn: str, book: PriceBook) -> Iterator[Store]:
+    """A store on a server."""
+    with open_store(server_dsn) as store:
+        store.migrate()
+        store.push_prices(book)
+        empty(store)
+        yield store
+
+
+def _insert_like_a_collector(store: Store, case: suite.Case) -> None:
+    """Put spans into the table and nothing more: no accounting pass, none of our settings."""
+    rows = [row for request in case.requests() for row in flatten(request).rows]
+    columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+    with store._statement("insert") as client:
+        names, types = list(SPAN_COLUMNS), list(SPAN_COLUMNS.values())
+        client.insert(
+            "otel_traces", columns, column_names=names, column_type_names=types, column_oriented=True
+        )
+
+
+def test_a_refreshed_view_accounts_for_a_collector(fed_store: Store) -> None:
+    """After a refresh every conformance case has its exact total, although nobody called the pass."""
+    cases = [
+        case for case in suite.load() if "covered" in str(case.expected) or "duplicate" in str(case.expected)
+    ]
+    assert len(cases) > 5
+    for case in cases:
+        _insert_like_a_collector(fed_store, case)
+    for statement in ("SYSTEM REFRESH VIEW refresh_accounts", "SYSTEM WAIT VIEW refresh_accounts"):
+        with fed_store._statement("refresh") as client:
+            client.command(statement)
+    found = {key[1]: row for key, row in spans.charges(fed_store).items()}
+    for case in cases:
+        for name, wanted in case.expected["spans"].items():
+            row = found[suite.span_id(case.name, name)]
+            assert row["counted"] == wanted.get("counted", row["counted"]), (case.name, name)
+            assert row["not_counted_reason"] == wanted.get("reason", row["not_counted_reason"]), (
+                case.name,
+                name,
+            )
+
+
+def test_the_exporters_columns_are_ours() -> None:
+    """`otel_traces` has exactly the columns that SPAN_COLUMNS fills, in its order."""
+    text = (ROOT / "clickhouse" / "migrations" / "0001_create_otel_traces.sql").read_text()
+    positions = [text.index(f"    {name.partition('.')[0]} ") for name in SPAN_COLUMNS]
+    assert positions == sorted(positions)
