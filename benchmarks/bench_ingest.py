@@ -2,8 +2,8 @@
 
     python benchmarks/bench_ingest.py [--spans 40960] [--rounds 3]
 
-Spans are 2.9 kB in protobuf, shaped like those of an instrumented chat call. The median of interleaved rounds is
-shown, with the ratio to decoding protobuf, because absolute numbers differ between machines.
+Spans are 2.9 kB in protobuf, shaped like those of an instrumented chat call. The median of interleaved rounds
+is shown, with the ratio to decoding protobuf, because absolute numbers differ between machines.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def insert(rows: list[tuple[object, ...]], batch: int, directory: Path) -> float
     """Insert rows in a process of its own, as an embedded engine serves one path a process."""
     batches = [rows[at : at + batch] for at in range(0, len(rows), batch)]
     command = [sys.executable, "-c", INSERT, f"chdb://{directory}"]
-    return float(subprocess.run(command, input=pickle.dumps(batches), stdout=subprocess.PIPE, check=True).stdout)
+    done = subprocess.run(command, input=pickle.dumps(batches), stdout=subprocess.PIPE, check=True)
+    return float(done.stdout)
 
 
 def run_import(path: Path, directory: Path) -> float:
