@@ -101,7 +101,10 @@ WITH
     (
         SELECT
             *,
-            arraySlice(card.1, 1 + 25 * arrayCount(threshold -> total_input > threshold, card.2), 25) AS rates,
+            arraySlice(card.1, 1 + 25 * if(
+                span_class = 'aggregate',
+                0,
+                arrayCount(threshold -> total_input > threshold, card.2)), 25) AS rates,
             [
                 input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, tool_input_tokens,
                 audio_input_tokens, audio_cache_read_tokens, image_input_tokens, 0, 0, 0,
@@ -137,6 +140,7 @@ WITH
             multiIf(
                 NOT has_usage OR entry.2 = '' OR empty(rates) OR (lacks_rate AND NOT has_rate), 'unpriced',
                 lacks_rate OR card.5 != '' OR is_estimate OR NOT has_tier, 'estimated',
+                span_class = 'aggregate' AND arrayExists(threshold -> total_input > threshold, card.2), 'estimated',
                 'priced') AS list_status
         FROM priced
     ),

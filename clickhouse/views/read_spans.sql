@@ -5,7 +5,8 @@
 -- Source:    otel_traces, on insert, and attribute_names
 -- Read by:   views/charge_readings.sql, views/link_readings.sql
 -- Steps:     named (which known attributes a span has), said (field by field, the most trusted value),
---            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out
+--            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out.
+--            A span that claims to last longer than a year lasts a year
 CREATE MATERIALIZED VIEW IF NOT EXISTS read_spans
 TO readings
 AS
@@ -55,7 +56,8 @@ WITH
                     trim(BOTH '"' FROM pair.2)),
                 arrayFlatten(arrayMap(
                     document -> arrayMap(
-                        pair -> (document.1 || pair.1, pair.2), JSONExtractKeysAndValuesRaw(document.2)),
+                        pair -> (document.1 || pair.1, pair.2),
+                        arrayFilter(pair -> pair.2 != 'null', JSONExtractKeysAndValuesRaw(document.2))),
                     if(has_documents, [
                         ('langfuse:', SpanAttributes['langfuse.observation.usage_details']),
                         ('langsmith_input:', SpanAttributes['gen_ai.usage.input_token_details']),
@@ -84,8 +86,8 @@ WITH
             arraySort(
                 item -> item.1.2,
                 arrayFilter(
-                    item -> item.1.1 != '' AND item.3 != 'null'
-                        AND (item.3 != '' OR item.1.4 IN ('amount', 'cost')),
+                    item -> item.1.1 != ''
+                        AND (item.3 != '' OR item.1.4 = 'cost'),
                     if(is_marked, arrayConcat(span_items, document_items), []))) AS items
         FROM opened
     ),
@@ -153,8 +155,9 @@ WITH
             mapFromArrays(payer_items.1, payer_items.2) AS payer,
             if(
                 notEmpty(raw_items),
-                mapFromArrays(raw_items.1.1, raw_items.3),
-                mapFromArrays(amount_items.1.1, amount_items.3)) AS amounts
+                arrayFilter((item, number) -> number = 1, raw_items, arrayEnumerateUniq(raw_items.1.1)),
+                arrayFilter((item, number) -> number = 1, amount_items, arrayEnumerateUniq(amount_items.1.1)))
+                AS first_items
         FROM said
     ),
     counted AS
@@ -179,10 +182,10 @@ WITH
                     match(value, '^0*[0-9]{1,12}(\\.0)?$|^1000000000000(\\.0)?$'),
                     toUInt64OrNull(extract(value, '^[0-9]+')),
                     NULL)),
-                amounts) AS counts,
+                mapFromArrays(first_items.1.1, first_items.3)) AS counts,
             arrayMap(
                 item -> (
-                    toDecimal128OrNull(item.3, 18),
+                    toDecimal128OrNull(trim(item.3), 18),
                     if(
                         said['cost_source'] = '',
                         item.2 NOT IN (
@@ -237,6 +240,10 @@ WITH
                 isNull(found_input), 0,
                 found_total >= found_input, found_total - found_input,
                 0)) AS said_output,
+            if(
+                isNull(found_total),
+                -1000000000000000,
+                toInt64(found_total) - toInt64(ifNull(found_input, 0)) - toInt64(ifNull(found_output, 0))) AS unsaid_total,
             first_amount > 0 AND upper(said['cost_currency']) NOT IN ('', 'USD') AS is_foreign
         FROM used
     ),
@@ -246,11 +253,12 @@ WITH
             *,
             NOT is_exclusive AND cache_read + cache_write > 0 AND has_usage AND (
                 cache_read + cache_write > said_input
-                OR ifNull(found_total = said_input + ifNull(found_output, 0) + cache_read + cache_write, false))
+                OR has([0, toInt64(said_reasoning)], unsaid_total - toInt64(cache_read + cache_write)))
                 AS is_input_corrected,
             has_usage AND said_reasoning > 0 AND (
                 said_reasoning > said_output
-                OR ifNull(found_total = ifNull(found_input, 0) + said_output + said_reasoning, false)) AS is_output_corrected,
+                OR has([0, toInt64(cache_read + cache_write)], unsaid_total - toInt64(said_reasoning)))
+                AS is_output_corrected,
             toInt64(least(ifNull(counts['audio_cache_read_tokens'], 0), cache_read)) AS audio_cache_read,
             if(is_foreign, 0, arrayFirstIndex(cost -> ifNull(cost.1 > 0 OR (cost.1 = 0 AND cost.2), false), costs)) AS chosen,
             lower(arrayStringConcat([
@@ -325,7 +333,7 @@ SELECT
     SpanId AS span_id,
     ParentSpanId AS parent_span_id,
     Timestamp AS started_at,
-    addNanoseconds(Timestamp, Duration) AS ended_at,
+    addNanoseconds(Timestamp, least(Duration, 31536000000000000)) AS ended_at,
     ServiceName AS service_name,
     ScopeName AS scope_name,
     final_class AS span_class,
