@@ -19,6 +19,8 @@ from otel_cost.server.writer import Writer
 GIVE_UP_S = 120.0
 """How long a server that pushes back is asked again."""
 _TIMEOUT_S = 120.0
+_POSTS = 8
+"""Bodies on their way at once: the server joins what arrives meanwhile to one insert."""
 _PART_BYTES = MAX_BODY_BYTES // 4
 _PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 
@@ -40,8 +42,11 @@ class OtlpSink:
     def __init__(self, url: str, token: str) -> None:
         self._url = f"{url}/v1/traces"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=_TIMEOUT_S), retries=False)
+        self._pool = urllib3.PoolManager(
+            maxsize=_POSTS, timeout=urllib3.Timeout(connect=5, read=_TIMEOUT_S), retries=False
+        )
         self._sending = ThreadPoolExecutor(1, "otel-cost-send")
+        self._posting = ThreadPoolExecutor(_POSTS, "otel-cost-post")
 
     def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes], size: int) -> Future[int]:
         """Send the requests that hold spans, joined to few bodies."""
@@ -50,11 +55,13 @@ class OtlpSink:
     def close(self) -> None:
         """Wait for what is being sent."""
         self._sending.shutdown()
+        self._posting.shutdown()
         self._pool.clear()
 
     def _send(self, requests_read: list[dict[str, Any] | bytes]) -> int:
-        for kind, body in _bodies(requests_read):
-            self._post(kind, body)
+        posts = [self._posting.submit(self._post, kind, body) for kind, body in _bodies(requests_read)]
+        for post in posts:
+            post.result()
         return 0
 
     def _post(self, kind: str, body: bytes) -> None:
