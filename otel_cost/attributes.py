@@ -354,6 +354,9 @@ COUNTED = "otel_cost.counted"
 NOT_COUNTED_REASON = "otel_cost.not_counted_reason"
 USAGE_MARKS = "otel_cost.usage.marks"
 
+TRUNCATED_ATTRIBUTES = "otel_cost.truncated_attributes"
+"""Written by the receiver: names of attributes whose values were cut, separated by commas."""
+
 EXECUTION_COST_USD = "otel_cost.execution.cost_usd"
 EXECUTION_MODEL_CALLS = "otel_cost.execution.model_calls"
 EXECUTION_TOOL_CALLS = "otel_cost.execution.tool_calls"

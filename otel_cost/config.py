@@ -17,7 +17,8 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off", ""})
 
 
-def _setting(variable: str, default: Any, help_text: str) -> Any:
+def setting(variable: str, default: Any, help_text: str) -> Any:
+    """Declare a field of a settings class: its variable, default and one line of help."""
     return field(default=default, metadata={"variable": variable, "help": help_text})
 
 
@@ -25,32 +26,32 @@ def _setting(variable: str, default: Any, help_text: str) -> Any:
 class Config:
     """What the processor does. Every field can be given as an argument or as its variable."""
 
-    enabled: bool = _setting("OTEL_COST_ENABLED", True, "Enrich spans at all.")
-    prices: tuple[Path, ...] = _setting(
+    enabled: bool = setting("OTEL_COST_ENABLED", True, "Enrich spans at all.")
+    prices: tuple[Path, ...] = setting(
         "OTEL_COST_PRICES", (), "Price files laid over the catalogue, separated like PATH; later ones win."
     )
-    emit_cost: bool = _setting(
+    emit_cost: bool = setting(
         "OTEL_COST_EMIT_COST",
         True,
         "Also write `gen_ai.usage.cost`, which today's backends read. Turn off where one would add it twice.",
     )
-    metrics: bool = _setting(
+    metrics: bool = setting(
         "OTEL_COST_METRICS", True, "Report cost, tokens and errors as OpenTelemetry metrics."
     )
-    max_executions: int = _setting(
+    max_executions: int = setting(
         "OTEL_COST_MAX_EXECUTIONS",
         4096,
         "Executions whose totals are kept; least recently used go first.",
     )
-    max_open_spans: int = _setting(
+    max_open_spans: int = setting(
         "OTEL_COST_MAX_OPEN_SPANS", 65536, "Open spans followed; beyond it the oldest are let go."
     )
-    hash_key: str = _setting(
+    hash_key: str = setting(
         "OTEL_COST_HASH_KEY",
         "",
         "Secret that replaces personal ids by keyed hashes; unset: they stay.",
     )
-    hash_fields: tuple[str, ...] = _setting(
+    hash_fields: tuple[str, ...] = setting(
         "OTEL_COST_HASH_FIELDS", ("user",), "Payer fields that hold personal ids, separated by commas."
     )
 

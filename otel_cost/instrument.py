@@ -21,7 +21,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_cost import instrumentors
-from otel_cost.config import TRUE, Config, _setting
+from otel_cost.config import TRUE, Config, setting
 from otel_cost.containment import contained
 from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter, guard_default_exporters
 from otel_cost.process import Ending, Root, is_server, is_worker, join_parent, script_name, start_root
@@ -43,19 +43,19 @@ _waiting: list[CostSpanProcessor] = []
 class InstrumentConfig(Config):
     """The processor's settings and those of zero-code set-up."""
 
-    instrumentors: tuple[str, ...] = _setting(
+    instrumentors: tuple[str, ...] = setting(
         "OTEL_COST_INSTRUMENTORS",
         ("official", "openinference", "openllmetry"),
         "Which project's instrumentor to prefer, and `library=project` to fix one "
         "(`openai=openllmetry`, `anthropic=official`, `groq=none`).",
     )
-    root_span: bool = _setting(
+    root_span: bool = setting(
         "OTEL_COST_ROOT_SPAN", True, "Put a span around a script, so that its model calls are one execution."
     )
-    flush_timeout_s: int = _setting(
+    flush_timeout_s: int = setting(
         "OTEL_COST_FLUSH_TIMEOUT_S", 5, "How long the end of the process may wait for spans to be sent, in s."
     )
-    strict: bool = _setting(
+    strict: bool = setting(
         "OTEL_COST_STRICT", False, "Fail at start when zero-code set-up fails, instead of running unmeasured."
     )
 

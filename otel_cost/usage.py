@@ -555,10 +555,11 @@ def _count(value: object) -> int | None:
 
 def _amount(value: object) -> Decimal | None:
     """Return a finite amount of 0 or more; None when it is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+    text = str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal) or "_" in text:
         return None
     try:
-        amount = Decimal(str(value))
+        amount = Decimal(text)
     except InvalidOperation:
         return None
     return amount if amount.is_finite() and 0 <= amount <= MAX_COUNT else None

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from otel_cost import attributes as names
 from otel_cost.errors import MalformedError
 from otel_cost.store import SPAN_COLUMNS
 
@@ -38,8 +39,6 @@ MAX_START_NS = 4_102_444_800 * 10**9
 
 SPAN_KINDS = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
 STATUS_CODES = ("Unset", "Ok", "Error")
-TRUNCATED = "otel_cost.truncated_attributes"
-"""Span attribute: the names of the attributes whose values were cut, comma separated."""
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _REASONS_KEPT = 3
 
@@ -131,13 +130,13 @@ def parent_hex(parent_span_id: bytes) -> str:
 
 
 def cut(attributes: dict[str, str], decoded: Decoded) -> None:
-    """Shorten values beyond `MAX_VALUE_CHARS`, in place, and name them in the attribute `TRUNCATED`."""
+    """Shorten values beyond `MAX_VALUE_CHARS`, in place, and name them in an attribute."""
     if not attributes or max(map(len, attributes.values())) <= MAX_VALUE_CHARS:
         return
     long = [name for name, value in attributes.items() if len(value) > MAX_VALUE_CHARS]
     for name in long:
         attributes[name] = attributes[name][:MAX_VALUE_CHARS]
-    attributes[TRUNCATED] = ",".join(long)[:MAX_VALUE_CHARS]
+    attributes[names.TRUNCATED_ATTRIBUTES] = ",".join(long)[:MAX_VALUE_CHARS]
     decoded.truncated += len(long)
 
 
