@@ -76,12 +76,18 @@ class OpenSpan:
     """
 
     parent: OpenSpan | None
-    execution_id: str
+    trace_id: int
+    named_execution: str = ""
     payer: Payer = NOBODY
     near: Amount = NOTHING
     far: Amount = NOTHING
     has_near: bool = False
     has_far: bool = False
+
+    @property
+    def execution_id(self) -> str:
+        """The run it belongs to: the one that was named, else the trace."""
+        return self.named_execution or format(self.trace_id, "032x")
 
 
 @dataclass(slots=True)
@@ -131,27 +137,27 @@ class Executions:
     ) -> OpenSpan:
         """Follow a span until it ends; where too many are open, the oldest is not followed any more."""
         parent = self._open.get((trace_id, parent_span_id)) if parent_span_id else None
-        if parent is not None and not execution_id:
-            execution_id = parent.execution_id
-        if parent is not None and parent.payer is not NOBODY:
-            payer = payer.over(parent.payer)
-        opened = OpenSpan(parent, execution_id or f"{trace_id:032x}", payer)
+        if parent is not None:
+            execution_id = execution_id or parent.named_execution
+            if parent.payer is not NOBODY:
+                payer = payer.over(parent.payer)
+        opened = OpenSpan(parent, trace_id, execution_id, payer)
         self._open[trace_id, span_id] = opened
         if len(self._open) > self._max_open_spans:
             self._open.popitem(last=False)
         return opened
 
-    def end_plain(self, trace_id: int, span_id: int) -> None:
-        """End a span that concerns no model, handing what is below it to its parent."""
+    def end_plain(self, trace_id: int, span_id: int) -> OpenSpan | None:
+        """End a span that concerns no model, handing what is below it to its parent; None if not followed."""
         opened = self._open.pop((trace_id, span_id), None)
-        if opened is None or opened.parent is None or not (opened.has_near or opened.has_far):
-            return
-        with self._lock:
-            _hand_up(opened, OTHER, NOTHING, has_own=False)
+        if opened is not None and opened.parent is not None and (opened.has_near or opened.has_far):
+            with self._lock:
+                _hand_up(opened, OTHER, NOTHING, has_own=False)
+        return opened
 
     def end(self, trace_id: int, span_id: int, span: Span) -> Outcome:
         """Decide whether and for how much a span that ended counts, and add it to its execution."""
-        opened = self._open.pop((trace_id, span_id), None) or OpenSpan(None, f"{trace_id:032x}")
+        opened = self._open.pop((trace_id, span_id), None) or OpenSpan(None, trace_id)
         with self._lock:
             outcome = self._decide(opened, self._execution(opened.execution_id), span)
             outcome.execution.total += outcome.amount

@@ -113,30 +113,23 @@ class CostSpanProcessor(SpanProcessor):
         if not self.config.enabled:
             return
         try:
-            execution = self._price(span)
-            if execution is not None and (span.parent is None or span.parent.is_remote):
-                _write_totals(_attributes_of(span), execution)
+            attributes = _attributes_of(span)
+            execution = self._price(span, attributes)
+            if execution is not None and _is_local_root(span):
+                _write_totals(attributes, execution)
         except Exception as error:
             count("price span", error)
             self.executions.end_plain(span.context.trace_id, span.context.span_id)
 
-    def _price(self, span: Span | ReadableSpan) -> Execution | None:
-        """Price one span; return the execution it belongs to when that has spent anything."""
-        attributes = _attributes_of(span)
+    def _price(self, span: Span | ReadableSpan, attributes: dict[str, Any]) -> Execution | None:
+        """Price one span; return the execution it belongs to, where its totals may have to be written."""
         trace_id, span_id = span.context.trace_id, span.context.span_id
+        reading = None if names.MARKERS.isdisjoint(attributes) else _read(span, attributes)
+        if reading is None or not reading.is_billable:
+            closed = self.executions.end_plain(trace_id, span_id)
+            return self.executions.get(closed.execution_id) if closed and _is_local_root(span) else None
         opened = self.executions.open_span(trace_id, span_id)
         payer = opened.payer if opened else NOBODY
-        reading = None
-        if names.PRICE_STATUS not in attributes:
-            scope = span.instrumentation_scope
-            reading = read(
-                attributes,
-                scope=scope.name if scope else "",
-                scope_version=(scope.version or "") if scope else "",
-            )
-        if reading is None or not reading.is_billable:
-            self.executions.end_plain(trace_id, span_id)
-            return self.executions.get(opened.execution_id) if opened else None
         cost = charge(reading, attributes, self.book, at=span.start_time or 0)
         outcome = self.executions.end(trace_id, span_id, _facts(span, reading, cost))
         self._write(attributes, reading, cost, outcome)
@@ -214,6 +207,20 @@ def _attributes_of(span: Span | ReadableSpan) -> dict[str, Any]:
         # A wrapping processor passed on a copy with a view of the map; later processors get this span too.
         found = span._attributes = dict(found)
     return found
+
+
+def _is_local_root(span: Span | ReadableSpan) -> bool:
+    return span.parent is None or span.parent.is_remote
+
+
+def _read(span: Span | ReadableSpan, attributes: dict[str, Any]) -> Reading | None:
+    """Read a span, unless another of our processors has priced it."""
+    if names.PRICE_STATUS in attributes:
+        return None
+    scope = span.instrumentation_scope
+    if scope is None:
+        return read(attributes)
+    return read(attributes, scope=scope.name, scope_version=scope.version or "")
 
 
 def _facts(span: Span | ReadableSpan, reading: Reading, cost: Charge) -> accounting.Span:
