@@ -4,8 +4,8 @@
 -- Source:    readings, on insert, model_patterns_dictionary and prices_dictionary
 -- Read by:   views/accounts.sql
 -- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
--- instrumentation computed. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an insert,
--- because a lookup tries thousands of patterns.
+-- instrumentation computed. A span that names no provider gets that of its price entry. The cost is rounded once, half
+-- up, to a pico-dollar. Names are looked up once an insert, because a lookup tries thousands of patterns.
 CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
 TO charges
 AS
@@ -171,7 +171,7 @@ SELECT
     scope_name,
     if(span_class = 'tool', 'tool', 'model') AS kind,
     span_class,
-    provider,
+    if(judged.provider = '', judged.entry.1, judged.provider) AS provider,
     model,
     request_model,
     operation,

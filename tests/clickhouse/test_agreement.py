@@ -66,7 +66,7 @@ def _said_by_python(entry: Entry) -> dict[str, Any]:
     said: dict[str, Any] = {
         "counted": entry.counted,
         "not_counted_reason": entry.reason,
-        "provider": reading.provider,
+        "provider": reading.provider or charge.provider,
         "model": reading.model,
         "price_status": charge.status,
         "span_class": reading.span_class,
