@@ -7,6 +7,7 @@
 -- Read by:    queries/account_traces.sql, server/refresh_accounts.sql
 -- Steps:      own (what each span says itself), ranked and matched (records of one call), climbing (every span kept
 --             with each span above it), then per span what stands below it and whether a span above already holds it
+-- A pass leaves alone what another pass decided after this one began, so that an older view of a trace never wins.
 CREATE OR REPLACE VIEW accounts
 AS
 WITH RECURSIVE
@@ -308,11 +309,12 @@ SELECT
     was.tool_name AS tool_name,
     was.environment AS environment,
     was.session_id AS session_id,
-    greatest(was.version + 1, toUnixTimestamp64Micro(now64(6))) AS version
+    toUnixTimestamp64Micro(now64(6)) AS version
 FROM
 (
     SELECT *
     FROM charges FINAL
     WHERE trace_id IN {trace_ids:Array(String)}
 ) AS was
-INNER JOIN changed ON changed.trace_id = was.trace_id AND changed.span_id = was.span_id;
+INNER JOIN changed ON changed.trace_id = was.trace_id AND changed.span_id = was.span_id
+WHERE was.version < toUnixTimestamp64Micro(now64(6));
