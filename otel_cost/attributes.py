@@ -139,7 +139,6 @@ USAGE_RAW = "gen_ai.usage.raw"  # Logfire: the provider's own usage object
 INPUT_TOKEN_DETAILS = "gen_ai.usage.input_token_details"  # noqa: S105 (LangSmith; tokens of text)
 OUTPUT_TOKEN_DETAILS = "gen_ai.usage.output_token_details"  # noqa: S105 (as above)
 LANGFUSE_USAGE_DETAILS = "langfuse.observation.usage_details"
-LANGFUSE_COST_DETAILS = "langfuse.observation.cost_details"
 PROVIDER_METADATA = "ai.response.providerMetadata"  # Vercel AI SDK
 OUTPUT_VALUE = "output.value"  # OpenInference: the response body, when content capture is on
 

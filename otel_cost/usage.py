@@ -74,7 +74,6 @@ class Usage(NamedTuple):
 BUCKETS = Usage._fields
 INPUT_BUCKETS = BUCKETS[: BUCKETS.index("output_tokens")]
 OUTPUT_BUCKETS = BUCKETS[BUCKETS.index("output_tokens") : BUCKETS.index("web_searches")]
-UNIT_BUCKETS = BUCKETS[BUCKETS.index("web_searches") :]
 
 MARK_INPUT_EXCLUDED_CACHE = "input_excluded_cache"
 """Input left cached tokens out although its convention includes them; corrected."""

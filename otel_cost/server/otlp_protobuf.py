@@ -14,8 +14,6 @@ from otel_cost.errors import MalformedError
 from otel_cost.server import spans
 from otel_cost.server.spans import Decoded, Row
 
-_REQUEST = "an OTLP ExportTraceServiceRequest"
-
 
 def decode_protobuf(body: bytes) -> Decoded:
     """Return the spans of an `ExportTraceServiceRequest`, and count those that cannot be accepted.
