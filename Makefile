@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+# Trust what the machine trusts, as pip does: a company proxy has a certificate of its own.
+export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: install demo test test-all lint types unit slow bench docs clean
 
