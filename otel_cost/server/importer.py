@@ -2,78 +2,69 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from otel_cost.errors import BackpressureError, IngestError, MalformedError, StoreError
-from otel_cost.server import otlp_json, otlp_protobuf
+from otel_cost.server.decoding import Decoders, Form, Tally
 from otel_cost.server.records import Record, Source
-from otel_cost.server.spans import Decoded, Row
 
-BATCH_SPANS = 10_000
-"""Spans handed over at once; the writer joins two where it can."""
-BATCH_BYTES = 32 * 1024 * 1024
-"""Bytes handed over at once, whichever comes first."""
-IN_FLIGHT = 3
-"""Batches on their way: one being written, one waiting, one being answered."""
-PROBLEMS_KEPT = 100
-"""Problems whose text is kept; all are counted."""
+BATCH_BYTES = 8 * 1024 * 1024
+"""Bytes decoded at once: a tenth of a second; the writer joins several to one insert."""
+IN_FLIGHT = 16
+"""Parts on their way to the disk: two inserts' worth, one being written and one waiting."""
 
 
 class Sink(Protocol):
     """Where decoded spans go."""
 
-    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes], size: int) -> Future[int]:
+    @property
+    def form(self) -> Form:
+        """What `send` takes, made of records and their spans by whoever decodes them."""
+        ...
+
+    def send(self, part: Any, records: Sequence[Record]) -> Future[int]:
         """Store spans; the future gives how many of them were refused, once the others are on disk.
 
         Args:
-            rows: The spans.
-            requests: The same spans as they were read.
-            size: About how many bytes they are.
+            part: The spans in the sink's form.
+            records: What they were read from.
         """
         ...
 
 
 @dataclass(slots=True)
-class Summary:
-    """What an import did."""
+class Summary(Tally):
+    """What an import did. Its spans are those on disk now, those that were there before included."""
 
     files: int = 0
-    records: int = 0
-    spans: int = 0
-    """Spans on disk now, those that were there before included."""
-    rejected_spans: int = 0
-    bad_records: int = 0
-    truncated_attributes: int = 0
     resumed_files: int = 0
     duration_s: float = 0.0
-    problems: list[str] = field(default_factory=list)
-    """The first problems, each with file and line."""
 
     @property
     def is_clean(self) -> bool:
         """Whether every record and every span was taken."""
         return not self.bad_records and not self.rejected_spans
 
-    def problem(self, text: str) -> None:
-        """Keep the text of a problem, up to a limit."""
-        if len(self.problems) < PROBLEMS_KEPT:
-            self.problems.append(text)
-
     def as_dict(self) -> dict[str, Any]:
         """Return the summary with rates, ready for JSON."""
         speed = round(self.spans / self.duration_s) if self.duration_s else 0
-        names = [name for name in self.__slots__ if name not in ("duration_s", "problems")]
-        counts = {name: getattr(self, name) for name in names}
         return {
-            **counts,
+            "files": self.files,
+            "records": self.records,
+            "spans": self.spans,
+            "rejected_spans": self.rejected_spans,
+            "bad_records": self.bad_records,
+            "truncated_attributes": self.truncated_attributes,
+            "resumed_files": self.resumed_files,
             "duration_s": round(self.duration_s, 3),
             "spans_per_s": speed,
             "problems": self.problems,
@@ -91,15 +82,18 @@ class Journal:
         """Return where to go on with a file; 0 for one that is new or was finished."""
         return self._offsets.get(identity, 0)
 
-    def reached(self, identity: str, offset: int) -> None:
-        """Remember that everything before an offset is on disk."""
-        if identity:
-            self._offsets[identity] = offset
-            self._write()
+    def reached(self, offsets: Mapping[str, int | None]) -> None:
+        """Remember that everything before these offsets is on disk.
 
-    def finished(self, identity: str) -> None:
-        """Forget a file, so that importing it again imports all of it."""
-        if self._offsets.pop(identity, None) is not None:
+        A file that is finished, None, is forgotten, so that importing it again imports all of it.
+        """
+        before = dict(self._offsets)
+        for identity, offset in offsets.items():
+            if offset is None or not identity:
+                self._offsets.pop(identity, None)
+            else:
+                self._offsets[identity] = offset
+        if self._offsets != before:
             self._write()
 
     def _read(self) -> dict[str, int]:
@@ -120,17 +114,24 @@ class Journal:
 
 @dataclass(slots=True)
 class _Batch:
-    """Spans that travel together, and how far the file is read once they are on disk."""
+    """Records that travel together, of one file or several, and how far each is read with them."""
 
-    rows: list[Row] = field(default_factory=list)
-    requests: list[dict[str, Any] | bytes] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    reached: dict[str, int | None] = field(default_factory=dict)
     size: int = 0
-    end: int = 0
-    label: str = ""
+
+    def add(self, record: Record, identity: str) -> None:
+        self.records.append(record)
+        self.size += len(record.body)
+        self.reached[identity] = record.end
+
+    @property
+    def label(self) -> str:
+        return self.records[-1].label if self.records else ""
 
 
 class Importer:
-    """Brings files into a sink."""
+    """Brings files into a sink: reads one part, decodes the next, stores a third."""
 
     def __init__(
         self,
@@ -144,7 +145,10 @@ class Importer:
         self.summary = Summary()
         self._sink, self._journal = sink, journal
         self._strict, self._restart, self._progress = strict, restart, progress
-        self._flying: deque[tuple[_Batch, Future[int]]] = deque()
+        self._batch = _Batch()
+        self._decoders = Decoders(sink.form)
+        self._decoding: deque[tuple[_Batch, Future[tuple[Tally, Any]]]] = deque()
+        self._flying: deque[tuple[_Batch, int, Future[int]]] = deque()
 
     def run(self, sources: Sequence[Source]) -> Summary:
         """Import files one after another.
@@ -156,95 +160,69 @@ class Importer:
         started = time.monotonic()
         try:
             for source in sources:
-                self._import(source)
-                self.summary.files += 1
+                self._read(source)
+            self._launch()
+            while self._decoding:
+                self._forward()
+            while self._flying:
+                self._land()
         finally:
+            self._abandon()
             self.summary.duration_s = time.monotonic() - started
         return self.summary
 
-    def _import(self, source: Source) -> None:
+    def _read(self, source: Source) -> None:
         identity = source.identity()
         start = 0 if self._restart else self._journal.offset(identity)
         self.summary.resumed_files += start > 0
-        try:
-            for batch in self._batches(source, start):
-                self._launch(batch, identity, source)
-            while self._flying:
-                self._land(identity, source)
-        finally:
-            self._abandon(identity, source)
-        self._journal.finished(identity)
-
-    def _batches(self, source: Source, start: int) -> Iterator[_Batch]:
-        batch = _Batch(end=start)
+        self._progress(source, self.summary)
         for record in source.records(start):
-            decoded = self._decode(record)
-            batch.end, batch.label = record.end, record.label
-            if decoded.rows and record.request is not None:
-                batch.rows += decoded.rows
-                batch.requests.append(record.request)
-                batch.size += record.size
-            if len(batch.rows) >= BATCH_SPANS or batch.size >= BATCH_BYTES:
-                yield batch
-                batch = _Batch(end=batch.end)
-        if batch.rows:
-            yield batch
+            self._batch.add(record, identity)
+            if self._batch.size >= BATCH_BYTES:
+                self._launch()
+                self._progress(source, self.summary)
+        self._batch.reached[identity] = None
+        self.summary.files += 1
 
-    def _decode(self, record: Record) -> Decoded:
-        """Return the spans of a record, and note what is wrong with it."""
-        self.summary.records += 1
-        try:
-            if record.problem:
-                raise MalformedError(record.problem)
-            decoded = _decode(record.request)
-        except MalformedError as error:
-            self.summary.bad_records += 1
-            self._complain(f"{record.label}: {error}")
-            return Decoded()
-        self.summary.truncated_attributes += decoded.truncated
-        if decoded.rejected:
-            self.summary.rejected_spans += decoded.rejected.total()
-            self._complain(f"{record.label}: spans rejected: {decoded.describe_rejected()}")
-        return decoded
+    def _launch(self) -> None:
+        """Have the records read so far decoded."""
+        while len(self._decoding) > self._decoders.ahead:
+            self._forward()
+        self._decoding.append((self._batch, self._decoders.submit(self._batch.records)))
+        self._batch = _Batch()
 
-    def _complain(self, text: str) -> None:
-        self.summary.problem(text)
-        if self._strict:
-            raise MalformedError(text)
-
-    def _launch(self, batch: _Batch, identity: str, source: Source) -> None:
+    def _forward(self) -> None:
+        """Send the spans of the oldest records that are being decoded."""
+        batch, decoding = self._decoding.popleft()
+        tally, part = self._decoders.result(decoding, batch.records)
+        self.summary.add(tally)
+        if tally.problems and self._strict:
+            raise MalformedError(tally.problems[0])
         while len(self._flying) >= IN_FLIGHT:
-            self._land(identity, source)
-        self._flying.append((batch, self._sink.send(batch.rows, batch.requests, batch.size)))
+            self._land()
+        self._flying.append((batch, tally.spans, self._sink.send(part, batch.records)))
 
-    def _land(self, identity: str, source: Source) -> None:
-        """Wait for the oldest batch, and remember how far the file has come."""
-        batch, sent = self._flying.popleft()
+    def _land(self) -> None:
+        """Wait for the oldest spans to be stored, and remember how far the files have come."""
+        batch, spans, sent = self._flying.popleft()
         try:
             refused = sent.result()
         except (BackpressureError, IngestError) as error:
+            self._flying.clear()  # going on later begins here, whatever of the rest is stored
             raise StoreError(
                 f"{batch.label}: {error}; run the same import again to go on from here"
             ) from error
-        self.summary.spans += len(batch.rows) - refused
+        self.summary.spans += spans - refused
+        self._journal.reached(batch.reached)
         if refused:
             self.summary.rejected_spans += refused
-            self._complain(f"up to {batch.label}: the store refused {refused} spans")
-        self._journal.reached(identity, batch.end)
-        self._progress(source, self.summary)
+            self.summary.problem(f"up to {batch.label}: the store refused {refused} spans")
+            if self._strict:
+                raise MalformedError(self.summary.problems[-1])
 
-    def _abandon(self, identity: str, source: Source) -> None:
+    def _abandon(self) -> None:
         """After an error, still remember what reaches the disk."""
-        while self._flying:
-            try:
-                self._land(identity, source)
-            except (StoreError, MalformedError):  # noqa: PERF203
-                self._flying.clear()
-
-
-def _decode(request: dict[str, Any] | bytes | None) -> Decoded:
-    if request is None:
-        return Decoded()
-    if isinstance(request, bytes):
-        return otlp_protobuf.decode_protobuf(request)
-    return otlp_json.flatten(request)
+        self._decoders.close()
+        with contextlib.suppress(StoreError, MalformedError):
+            while self._flying:
+                self._land()

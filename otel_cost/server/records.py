@@ -31,27 +31,26 @@ MAX_RECORD_BYTES = 256 * 1024 * 1024
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".otlp", ".pb", ".binpb", ".proto", ".bin")
 """What is taken from a directory, also followed by .gz, .xz, .zst or a number that a rotation added."""
 _HEAD_BYTES, _CHUNK_BYTES = 65_536, 1024 * 1024
-_OTHER_SIGNALS = ("resourceLogs", "resourceMetrics", "resourceProfiles")
 _BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One trace request in a file: parsed JSON, or protobuf bytes.
+    """One trace request in a file, not decoded yet.
 
     Attributes:
         label: Where it stands, for people: `spans.jsonl:12`.
         end: Offset behind it in the decompressed file, where reading can go on.
-        request: The OTLP document, protobuf bytes, or None when the record holds no traces.
-        problem: Why it cannot be read; then there is no request.
-        size: Bytes it took in the file, where that is known.
+        body: JSON text or a protobuf message.
+        is_json: Which of the two.
+        problem: Why it cannot be read; then there is no body.
     """
 
     label: str
     end: int
-    request: dict[str, Any] | bytes | None
+    body: bytes
+    is_json: bool = True
     problem: str = ""
-    size: int = 0
 
 
 class Source:
@@ -88,9 +87,9 @@ class Source:
                     end = record.end
                     yield record
             except _BROKEN as error:
-                yield Record(self.name, end, None, f"the file breaks off or is damaged: {error}")
+                yield Record(self.name, end, b"", problem=f"the file breaks off or is damaged: {error}")
             except MalformedError as error:
-                yield Record(self.name, end, None, str(error))
+                yield Record(self.name, end, b"", problem=str(error))
 
     def _open(self, stack: contextlib.ExitStack) -> io.BufferedReader:
         if self.path is None:
@@ -174,22 +173,13 @@ def _lines(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
         end, number = end + len(line), number + 1
         if end <= start or line.isspace():
             continue
-        yield _record(f"{name}:{number}", end, line)
-
-
-def _record(label: str, end: int, text: bytes) -> Record:
-    try:
-        return Record(label, end, unwrap(orjson.loads(text)), size=len(text))
-    except orjson.JSONDecodeError as error:
-        return Record(label, end, None, f"not JSON: {error}")
-    except MalformedError as error:
-        return Record(label, end, None, str(error))
+        yield Record(f"{name}:{number}", end, line)
 
 
 def _document(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
     text = _all(file)
     if start < len(text):
-        yield _record(name, len(text), text)
+        yield Record(name, len(text), text)
 
 
 def _array(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
@@ -199,18 +189,14 @@ def _array(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
     except orjson.JSONDecodeError as error:
         raise MalformedError(f"not JSON: {error}") from error
     for index, item in enumerate(items):
-        if index < start:
-            continue
-        try:
-            yield Record(f"{name}[{index}]", index + 1, unwrap(item))
-        except MalformedError as error:
-            yield Record(f"{name}[{index}]", index + 1, None, str(error))
+        if index >= start:
+            yield Record(f"{name}[{index}]", index + 1, orjson.dumps(item))
 
 
 def _message(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
     body = _all(file)
     if start < len(body):
-        yield Record(name, len(body), body, size=len(body))
+        yield Record(name, len(body), body, is_json=False)
 
 
 def _messages(name: str, file: io.BufferedReader, start: int) -> Iterator[Record]:
@@ -222,7 +208,7 @@ def _messages(name: str, file: io.BufferedReader, start: int) -> Iterator[Record
             raise MalformedError(f"the message at byte {end} should have {size} bytes, {len(body)} are left")
         label, end = f"{name}@{end}", end + 4 + size
         if end > start:
-            yield Record(label, end, body, size=size)
+            yield Record(label, end, body, is_json=False)
 
 
 def _all(file: io.BufferedReader) -> bytes:
@@ -230,19 +216,3 @@ def _all(file: io.BufferedReader) -> bytes:
     if len(data) > MAX_RECORD_BYTES:
         raise MalformedError(f"one document of more than {MAX_RECORD_BYTES} bytes; write one request a line")
     return data
-
-
-def unwrap(document: Any) -> dict[str, Any] | None:
-    """Return the trace request in a line: itself or its member `otlp`; None when it holds other signals.
-
-    Raises:
-        MalformedError: There is none.
-    """
-    if isinstance(document, dict):
-        inner = document.get("otlp")
-        request: dict[str, Any] = inner if isinstance(inner, dict) else document
-        if "resourceSpans" in request or "resource_spans" in request:
-            return request
-        if not request or any(signal in request for signal in _OTHER_SIGNALS):
-            return None
-    raise MalformedError("has no resourceSpans: not an OTLP trace request")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from otel_cost.store import Packed
 
 PENDING = "pending.json"
 
@@ -13,7 +16,7 @@ PENDING = "pending.json"
 class AccountingStore(Protocol):
     """What recovery needs of a store."""
 
-    def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
+    def insert_packed(self, parts: Sequence[Packed]) -> None:
         """Store a batch of spans, then decide which count."""
         ...
 
@@ -41,11 +44,11 @@ class Recovering:
         self._path.unlink(missing_ok=True)
         return len(trace_ids)
 
-    def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
+    def insert_packed(self, parts: Sequence[Packed]) -> None:
         """Store a batch of spans; its traces stay noted when that fails."""
-        self._unfinished.update(columns["TraceId"])
+        self._unfinished.update(chain.from_iterable(part.trace_ids for part in parts))
         self._note()
-        self._store.insert_spans(columns)
+        self._store.insert_packed(parts)
         self._unfinished.clear()
         self._path.unlink(missing_ok=True)
 

@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
-import orjson
 import urllib3
 from google.rpc.status_pb2 import Status
 
 from otel_cost.errors import BackpressureError, MalformedError
-from otel_cost.server.ingest import MAX_BODY_BYTES
-from otel_cost.server.spans import Row
+from otel_cost.server.decoding import PROTOBUF, as_bodies, as_packed, decode_rows
+from otel_cost.server.records import Record
 from otel_cost.server.writer import Writer
+from otel_cost.store import Packed
 
 GIVE_UP_S = 120.0
 """How long a server that pushes back is asked again."""
 _TIMEOUT_S = 120.0
 _POSTS = 8
 """Bodies on their way at once: the server joins what arrives meanwhile to one insert."""
-_PART_BYTES = MAX_BODY_BYTES // 4
-_PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 
 
 class StoreSink:
     """Writes into a store of this process."""
 
+    form = staticmethod(as_packed)
+
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes], size: int) -> Future[int]:
+    def send(self, part: Packed, records: Sequence[Record]) -> Future[int]:
         """Queue spans for the next insert."""
-        return self._writer.submit(rows, size)
+        size = sum(len(record.body) for record in records)
+        return self._writer.submit(part, size, lambda: decode_rows(records))
 
 
 class OtlpSink:
     """Sends to an OTLP/HTTP server, as any exporter would."""
+
+    form = staticmethod(as_bodies)
 
     def __init__(self, url: str, token: str) -> None:
         self._url = f"{url}/v1/traces"
@@ -45,12 +47,12 @@ class OtlpSink:
         self._pool = urllib3.PoolManager(
             maxsize=_POSTS, timeout=urllib3.Timeout(connect=5, read=_TIMEOUT_S), retries=False
         )
-        self._sending = ThreadPoolExecutor(1, "otel-cost-send")
+        self._sending = ThreadPoolExecutor(2, "otel-cost-send")
         self._posting = ThreadPoolExecutor(_POSTS, "otel-cost-post")
 
-    def send(self, rows: Sequence[Row], requests: Sequence[dict[str, Any] | bytes], size: int) -> Future[int]:
-        """Send the requests that hold spans, joined to few bodies."""
-        return self._sending.submit(self._send, list(requests))
+    def send(self, part: Sequence[tuple[str, bytes]], records: Sequence[Record]) -> Future[int]:
+        """Send bodies; the server joins what arrives together to one insert."""
+        return self._sending.submit(self._send, part)
 
     def close(self) -> None:
         """Wait for what is being sent."""
@@ -58,8 +60,8 @@ class OtlpSink:
         self._posting.shutdown()
         self._pool.clear()
 
-    def _send(self, requests_read: list[dict[str, Any] | bytes]) -> int:
-        posts = [self._posting.submit(self._post, kind, body) for kind, body in _bodies(requests_read)]
+    def _send(self, bodies: Sequence[tuple[str, bytes]]) -> int:
+        posts = [self._posting.submit(self._post, kind, body) for kind, body in bodies]
         for post in posts:
             post.result()
         return 0
@@ -94,29 +96,7 @@ class OtlpSink:
         return "", 0.0
 
 
-def _bodies(requests_read: Sequence[dict[str, Any] | bytes]) -> Iterator[tuple[str, bytes]]:
-    """Join requests to bodies well below the server's limit. Protobuf messages join end to end."""
-    messages, documents = bytearray(), bytearray()
-    for request in requests_read:
-        if isinstance(request, bytes):
-            if messages and len(messages) + len(request) > _PART_BYTES:
-                yield _PROTOBUF, bytes(messages)
-                messages.clear()
-            messages += request
-            continue
-        for resource in request.get("resourceSpans") or request.get("resource_spans") or ():
-            part = orjson.dumps(resource)
-            if documents and len(documents) + len(part) > _PART_BYTES:
-                yield _JSON, b'{"resourceSpans":[' + documents + b"]}"
-                documents.clear()
-            documents += (b"," if documents else b"") + part
-    if messages:
-        yield _PROTOBUF, bytes(messages)
-    if documents:
-        yield _JSON, b'{"resourceSpans":[' + documents + b"]}"
-
-
 def _why(response: urllib3.BaseHTTPResponse) -> str:
-    if response.headers.get("Content-Type") == _PROTOBUF:
+    if response.headers.get("Content-Type") == PROTOBUF:
         return str(Status.FromString(response.data).message)
     return response.data[:500].decode(errors="replace")

@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from otel_cost.errors import BackpressureError, OtelCostError
 from otel_cost.server.spans import Row, to_columns
+from otel_cost.store import Packed, pack
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +32,17 @@ RETRY_AFTER_S = (1.0, 30.0)
 class SpanStore(Protocol):
     """What the writer needs of a store."""
 
-    def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
+    def insert_packed(self, parts: Sequence[Packed]) -> None:
         """Store a batch of spans; on return they are on disk."""
         ...
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """The rows of one request, and whoever waits for them."""
+    """The spans of one request, and whoever waits for them."""
 
-    rows: Sequence[Row]
+    spans: Sequence[Row] | Packed
+    unpack: Callable[[], Sequence[Row]]
     size: int
     done: Future[int] = field(default_factory=Future)
     refused: int = 0
@@ -73,11 +75,17 @@ class Writer:
         """Whether spans can still be written."""
         return self._thread.is_alive() and not self._stopping
 
-    def submit(self, rows: Sequence[Row], size: int = 0) -> Future[int]:
+    def submit(
+        self,
+        spans: Sequence[Row] | Packed,
+        size: int = 0,
+        unpack: Callable[[], Sequence[Row]] | None = None,
+    ) -> Future[int]:
         """Queue the spans of one request.
 
         Args:
             size: Bytes of the request, which bound an insert beside the number of spans.
+            unpack: Gives the rows of packed spans, should the store refuse some of them.
 
         Returns:
             A future that is done when they are on disk. Its result is how many of them the store refused for
@@ -86,17 +94,18 @@ class Writer:
         Raises:
             BackpressureError: Too many spans wait already, or the server is stopping.
         """
-        waiting = _Waiting(rows, size)
-        if not rows:
+        rows = () if isinstance(spans, Packed) else spans
+        waiting = _Waiting(spans, unpack or (lambda: rows), size)
+        if not spans:
             waiting.done.set_result(0)
             return waiting.done
         with self._changed:
             if self._stopping:
                 raise BackpressureError("the server is shutting down", retry_after_s=RETRY_AFTER_S[0])
-            if self._queued and self._queued + len(rows) > self._queue_spans:
+            if self._queued and self._queued + len(spans) > self._queue_spans:
                 raise self._busy(f"{self._queued} spans wait to be stored")
             self._queue.append(waiting)
-            self._queued += len(rows)
+            self._queued += len(spans)
             self._changed.notify()
         return waiting.done
 
@@ -141,7 +150,7 @@ class Writer:
                 if not self._queue:
                     break
                 group = self._take()
-            self._writing = sum(len(waiting.rows) for waiting in group)
+            self._writing = sum(len(waiting.spans) for waiting in group)
         return group
 
     def _take(self) -> list[_Waiting]:
@@ -149,25 +158,25 @@ class Writer:
         group: list[_Waiting] = []
         spans = size = 0
         while self._queue:
-            spans, size = spans + len(self._queue[0].rows), size + self._queue[0].size
+            spans, size = spans + len(self._queue[0].spans), size + self._queue[0].size
             if group and (spans > self._batch_spans or size > BATCH_BYTES):
                 break
             waiting = self._queue.popleft()
-            self._queued -= len(waiting.rows)
+            self._queued -= len(waiting.spans)
             if waiting.done.set_running_or_notify_cancel():
                 group.append(waiting)
         return group
 
     def _write_group(self, group: list[_Waiting]) -> None:
-        started, rows = time.monotonic(), [row for waiting in group for row in waiting.rows]
+        started, count = time.monotonic(), sum(len(waiting.spans) for waiting in group)
         try:
-            self._store.insert_spans(to_columns(rows))
+            self._store.insert_packed(_pack([waiting.spans for waiting in group]))
         except (OtelCostError, ValueError, TypeError, OverflowError) as error:
-            log.warning("the store refused a batch of %d spans, trying its parts: %s", len(rows), error)
+            log.warning("the store refused a batch of %d spans, trying its parts: %s", count, error)
             self._settle(group, failed=not _Search(self._store).save(group))
             return
         self._settle(group, failed=False)
-        speed = len(rows) / max(time.monotonic() - started, 1e-3)
+        speed = count / max(time.monotonic() - started, 1e-3)
         self.spans_per_s = 0.7 * self.spans_per_s + 0.3 * speed
 
     def _settle(self, group: list[_Waiting], *, failed: bool) -> None:
@@ -176,6 +185,13 @@ class Writer:
                 _fail(waiting, self._busy("the store cannot take spans now"))
             elif not waiting.done.done():
                 waiting.done.set_result(waiting.refused)
+
+
+def _pack(batch: Sequence[Sequence[Row] | Packed]) -> list[Packed]:
+    """Return what is packed already, and all rows in one piece."""
+    packed = [spans for spans in batch if isinstance(spans, Packed)]
+    rows = [row for spans in batch if not isinstance(spans, Packed) for row in spans]
+    return [*packed, pack(to_columns(rows))] if rows else packed
 
 
 def _fail(waiting: _Waiting, error: Exception) -> None:
@@ -197,7 +213,7 @@ class _Search:
 
     def save(self, group: list[_Waiting]) -> bool:
         """Store the rows of the group one part at a time. Returns whether the store took anything."""
-        owned = [(waiting, row) for waiting in group for row in waiting.rows]
+        owned = [(waiting, row) for waiting in group for row in waiting.unpack()]
         self._save_halves(owned)
         return self._saved_any
 
@@ -206,7 +222,7 @@ class _Search:
             _count(owned, refused=False)
             return
         try:
-            self._store.insert_spans(to_columns([row for _, row in owned]))
+            self._store.insert_packed([pack(to_columns([row for _, row in owned]))])
             self._saved_any = True
         except (OtelCostError, ValueError, TypeError, OverflowError) as error:
             self._failed_inserts += 1

@@ -9,7 +9,7 @@ import io
 import json
 import lzma
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from otel_cost.server.importer import Importer, Journal, Summary
 from otel_cost.server.records import Source, find_sources
 from otel_cost.server.sinks import OtlpSink, StoreSink
 from otel_cost.server.writer import Writer
+from otel_cost.store import Packed
 from tests.data import shared_data
 from tests.server.fakes import MemoryStore
 from tests.server.harness import request_of, running
@@ -217,7 +218,7 @@ def test_a_stopped_import_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """After a failure the same command delivers the rest, and at most one batch again."""
-    monkeypatch.setattr(importer_module, "BATCH_SPANS", 30)
+    monkeypatch.setattr(importer_module, "BATCH_BYTES", 1)
     requests = [request_of(10, seed=seed) for seed in range(40)]
     data = {
         "a.jsonl": lines(40, 10),
@@ -228,13 +229,13 @@ def test_a_stopped_import_goes_on_where_it_was(
     path, store = write(tmp_path / name, data), MemoryStore()
 
     class Failing(MemoryStore):
-        def insert_spans(self, columns: object) -> None:
-            if self.inserts >= 5:
+        def insert_packed(self, parts: Sequence[Packed]) -> None:
+            if self.inserts >= 15:
                 raise StoreError("the disk is full")
-            super().insert_spans(columns)  # type: ignore[arg-type]
+            super().insert_packed(parts)
 
     failing = Failing()
-    writer = Writer(failing, batch_spans=30)
+    writer = Writer(failing, batch_spans=10)
     with pytest.raises(StoreError, match="run the same import again"):
         run(writer, path)
     writer.stop(10)
@@ -249,19 +250,47 @@ def test_a_stopped_import_goes_on_where_it_was(
     assert Journal(tmp_path / "imports.json")._offsets == {}
 
 
+def test_what_follows_a_failure_is_not_taken_for_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When one part fails and the next is stored, going on later begins with the part that failed."""
+    monkeypatch.setattr(importer_module, "BATCH_BYTES", 1)
+    path = write(tmp_path / "a.jsonl", lines(6))
+
+    class FailsOnce(MemoryStore):
+        def insert_packed(self, parts: Sequence[Packed]) -> None:
+            self.is_down = 2 <= self.inserts <= 6  # one part and its halves
+            super().insert_packed(parts)
+
+    unreliable = FailsOnce()
+    writer = Writer(unreliable, batch_spans=3)
+    with pytest.raises(StoreError, match="run the same import again"):
+        run(writer, path)
+    run(writer, path)
+    writer.stop(10)
+    assert len(set(unreliable.column("SpanId"))) == 18
+
+
+def test_small_files_share_an_insert(writer: Writer, store: MemoryStore, tmp_path: Path) -> None:
+    """An insert costs nearly the same for one span as for a thousand, so files are joined."""
+    paths = [write(tmp_path / f"{seed}.jsonl", lines(seed + 1)) for seed in range(9)]
+    summary = run(writer, *paths)
+    assert (summary.files, summary.spans, store.inserts) == (9, 135, 1)
+
+
 def test_restart_begins_again(writer: Writer, tmp_path: Path) -> None:
     """--restart forgets where an import stopped; a finished file is always imported whole."""
     path = write(tmp_path / "a.jsonl", lines(3))
-    Journal(tmp_path / "imports.json").reached(Source(path).identity(), len(lines(1)))
+    Journal(tmp_path / "imports.json").reached({Source(path).identity(): len(lines(1))})
     assert run(writer, path, restart=True).spans == 9
     assert run(writer, path).spans == 9
-    Journal(tmp_path / "imports.json").reached(Source(path).identity(), len(lines(1)))
+    Journal(tmp_path / "imports.json").reached({Source(path).identity(): len(lines(1))})
     assert run(writer, path).spans == 6
 
 
 def test_notes_belong_to_one_store(tmp_path: Path) -> None:
     """Notes about a database that was made anew do not hold; damaged notes are no notes."""
-    Journal(tmp_path / "notes", "one").reached("file", 10)
+    Journal(tmp_path / "notes", "one").reached({"file": 10})
     assert Journal(tmp_path / "notes", "one").offset("file") == 10
     assert Journal(tmp_path / "notes", "two").offset("file") == 0
     for damage in ("{", "[]", '{"store": "one", "offsets": 5}', "null"):

@@ -85,8 +85,8 @@ def test_errors_are_the_servers(up: Up) -> None:
 def test_files_are_imported(dsn: str, tmp_path: Path) -> None:
     """Straight into the server; notes on half-done files are kept below the state directory."""
     path = tmp_path / "a.jsonl"
-    path.write_bytes(lines(5))
+    path.write_bytes(lines(4) + lines(1).rstrip() + b" " * 9_000_000 + b"\n" + lines(1))
     done = otel_cost("import", "--store", dsn, str(path), XDG_STATE_HOME=str(tmp_path / "state"))
     assert done.returncode == 0, done.stderr
-    assert "15 spans" in done.stdout
+    assert "18 spans" in done.stdout
     assert (tmp_path / "state" / "otel-cost" / "imports.json").exists()

@@ -126,15 +126,15 @@ def test_a_store_that_is_down_loses_nothing_and_costs_few_tries(store: MemorySto
 def test_unexpected_errors_do_not_stop_the_writer(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug in a store fails its batch and no later one."""
     store = writer._store
-    real = store.insert_spans
+    real = store.insert_packed
 
-    def broken(columns: object) -> None:
+    def broken(parts: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(store, "insert_spans", broken)
+    monkeypatch.setattr(store, "insert_packed", broken)
     with pytest.raises(BackpressureError):
         writer.submit(rows_of(2)).result(10)
-    monkeypatch.setattr(store, "insert_spans", real)
+    monkeypatch.setattr(store, "insert_packed", real)
     assert writer.submit(rows_of(2)).result(10) == 0
 
 
