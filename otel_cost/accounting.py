@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from otel_cost.usage import AGGREGATE, MODEL, OTHER, TOOL, Reading, Usage
@@ -26,12 +27,16 @@ MAX_DEPTH = 1_000
 _K = TypeVar("_K", bound=Hashable)
 
 
+Id = str | int
+"""An id of a trace or span: its number or its hexadecimal digits, alike for all spans that are compared."""
+
+
 class Span(NamedTuple):
     """What accounting needs to know of one span; times in unix nanoseconds."""
 
-    trace_id: str
-    span_id: str
-    parent_span_id: str = ""
+    trace_id: Id
+    span_id: Id
+    parent_span_id: Id = ""
     scope: str = ""
     started_ns: int = 0
     ended_ns: int = 0
@@ -82,7 +87,7 @@ class Entry(NamedTuple):
     is_remainder: bool = False
 
 
-Key = tuple[str, str]
+Key = tuple[Id, Id]
 
 
 def account(spans: Iterable[Span]) -> dict[Key, Entry]:
@@ -152,13 +157,17 @@ def _drop_same_response(billable: dict[Key, Span], dropped: dict[Key, str]) -> N
 
 def _drop_same_call(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:
     """Match the calls of different scopes pairwise in start order; a scope never duplicates itself."""
-    calls = (span for key, span in billable.items() if key not in dropped and has_call_shape(span))
-    for group in _group(calls, call_shape).values():
+    calls = (span for key, span in billable.items() if key not in dropped and _shape(span) is not None)
+    for group in _group(calls, _shape).values():
         for same in _by_rank(group):
             best, *others = sorted(same, key=best_first)
             for span in others:
                 if is_same_call(best, span):
                     dropped[span.trace_id, span.span_id] = DUPLICATE_CALL
+
+
+def _shape(span: Span) -> Hashable:
+    return call_shape(span, *_totals([span]))
 
 
 def _by_rank(group: Iterable[Span]) -> Iterable[list[Span]]:
@@ -171,27 +180,31 @@ def _by_rank(group: Iterable[Span]) -> Iterable[list[Span]]:
     return ranks.values()
 
 
-def has_call_shape(span: Span) -> bool:
-    """Whether a second record of the call can be told by its shape: a call with usage, or a named tool."""
-    if span.span_class == TOOL:
-        return bool(span.reading and span.reading.tool_name)
-    return span.span_class == MODEL and span.usage is not None
+def call_shape(span: Span, input_tokens: int, output_tokens: int) -> Hashable:
+    """Return what two instrumentations of one call agree on; None where that does not tell a second record.
 
-
-def call_shape(span: Span) -> tuple[object, ...]:
-    """Return what two instrumentations of one call agree on."""
-    assert span.reading is not None  # only billable spans are asked
-    usage = span.reading.usage
-    if usage is None:
-        return span.trace_id, TOOL, span.reading.tool_name
-    return span.trace_id, model_key(span), usage.total_input_tokens, usage.total_output_tokens
+    Args:
+        input_tokens: All its input, cached included.
+        output_tokens: All its output, reasoning included.
+    """
+    reading = span.reading
+    assert reading is not None  # only billable spans are asked
+    if reading.span_class == TOOL:
+        return (span.trace_id, TOOL, reading.tool_name) if reading.tool_name else None
+    if reading.span_class != MODEL or reading.usage is None:
+        return None
+    return span.trace_id, model_key(span), input_tokens, output_tokens
 
 
 def model_key(span: Span) -> str:
     """Return the model a call used, alike for every way of naming it."""
     assert span.reading is not None  # only billable spans are asked
-    name = span.charge.model if span.charge and span.charge.model else span.reading.model
-    return name.lower().rsplit("/", 1)[-1]
+    return _plain_name(span.charge.model if span.charge and span.charge.model else span.reading.model)
+
+
+@lru_cache(maxsize=1024)
+def _plain_name(model: str) -> str:
+    return model.lower().rsplit("/", 1)[-1]
 
 
 def is_same_call(best: Span, other: Span) -> bool:
@@ -220,7 +233,7 @@ def _drop_logfire_requests(billable: dict[Key, Span], dropped: dict[Key, str]) -
             dropped[key] = USAGE_ON_LOG
 
 
-def _logfire_call(span: Span) -> tuple[str, str, str]:
+def _logfire_call(span: Span) -> tuple[Id, str, str]:
     assert span.reading is not None  # only billable spans are asked
     return span.trace_id, span.scope, span.reading.request_model
 
@@ -272,8 +285,8 @@ def _holds(span: Span, leaves: Sequence[Span]) -> bool:
 
 
 def _totals(spans: Iterable[Span]) -> tuple[int, int]:
-    usages = [span.usage for span in spans if span.usage]
-    return sum(u.total_input_tokens for u in usages), sum(u.total_output_tokens for u in usages)
+    totals = [span.usage.totals for span in spans if span.usage]
+    return sum(inputs for inputs, _ in totals), sum(outputs for _, outputs in totals)
 
 
 def _entry(span: Span, leaves: Sequence[Span], above: Sequence[Span], valid: set[Key]) -> Entry:

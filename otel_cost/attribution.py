@@ -77,7 +77,7 @@ def clean(value: object) -> str:
 
 def payer_of(attributes: Mapping[str, Any]) -> Payer:
     """Return the payer that attributes of a span or resource name, in any known convention."""
-    if _SOURCE_NAMES.isdisjoint(attributes):
+    if not attributes or _SOURCE_NAMES.isdisjoint(attributes):
         return NOBODY
     found = {}
     for name, aliases in _SOURCES:
@@ -97,6 +97,8 @@ def payer_of_environment(environ: Mapping[str, str]) -> Payer:
 def payer_of_context(at: Context | None = None) -> Payer:
     """Return the payer of the enclosing `execution(...)`, here or in the calling service."""
     at = context.get_current() if at is None else at
+    if not at:
+        return NOBODY
     here = at.get(_PAYER_KEY)
     if isinstance(here, Payer):
         return here

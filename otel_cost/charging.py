@@ -38,13 +38,14 @@ def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, 
 def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
     if reading.usage is None:
         return _unpriced("no usage on the span")
-    for model in dict.fromkeys((reading.model, reading.request_model)):
-        if not model:
+    model, requested = reading.model, reading.request_model
+    for name in (model,) if model == requested else (model, requested):
+        if not name:
             continue
         try:
             listed = book.price(
                 reading.usage,
-                model=model,
+                model=name,
                 provider=reading.provider or None,
                 at=at,
                 service_tier=reading.service_tier or None,
@@ -52,10 +53,10 @@ def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
             )
         except UnknownModelError:
             continue
-        if reading.is_estimate and listed.status == "priced":
+        if reading.marks and reading.is_estimate and listed.status == "priced":
             return replace(listed, status="estimated", reason=", ".join(reading.marks))
         return listed
-    return _unpriced("no price for this model" if reading.model else "no model on the span")
+    return _unpriced("no price for this model" if model else "no model on the span")
 
 
 def _unpriced(reason: str) -> Charge:

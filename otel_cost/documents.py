@@ -140,7 +140,7 @@ def input_excludes_cache(document: Mapping[str, Any]) -> bool:
     return not EXCLUSIVE_CACHE_KEYS.isdisjoint(document) and "prompt_tokens" not in document
 
 
-_DETAILS = frozenset(
+DETAILS = frozenset(
     {
         names.INPUT_TOKEN_DETAILS,
         names.OUTPUT_TOKEN_DETAILS,
@@ -148,11 +148,7 @@ _DETAILS = frozenset(
         names.PROVIDER_METADATA,
     }
 )
-
-
-def has_details(attributes: Mapping[str, Any]) -> bool:
-    """Tell whether a span keeps amounts in a JSON attribute of LangSmith, Langfuse or the Vercel AI SDK."""
-    return not _DETAILS.isdisjoint(attributes)
+"""JSON attributes in which LangSmith, Langfuse and the Vercel AI SDK keep amounts."""
 
 
 def details(attributes: Mapping[str, Any]) -> Reported:

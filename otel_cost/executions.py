@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,7 +26,9 @@ ALIKE_CALLS = 64
 RECENT_RESPONSES = 2_048
 """Response ids looked back at; the second record may be in another trace."""
 
-Shape = tuple[object, ...]
+SpanKey = tuple[int, int]
+"""Trace id and span id."""
+ResponseKey = tuple[bool, str]
 
 
 class Amount(NamedTuple):
@@ -37,6 +40,10 @@ class Amount(NamedTuple):
     unpriced: int = 0
 
     def __add__(self, other: Amount) -> Amount:  # type: ignore[override]
+        if other is NOTHING:
+            return self
+        if self is NOTHING:
+            return other
         return Amount(
             self.cost_picousd + other.cost_picousd,
             self.input_tokens + other.input_tokens,
@@ -64,6 +71,13 @@ class Execution:
     total: Amount = NOTHING
     model_calls: int = 0
     tool_calls: int = 0
+
+    def count(self, span_class: str, has_amount: bool) -> None:
+        """Count a call; an agent without an amount of its own is none."""
+        if span_class == TOOL:
+            self.tool_calls += 1
+        elif span_class == MODEL or has_amount:
+            self.model_calls += 1
 
 
 @dataclass(slots=True)
@@ -97,7 +111,7 @@ class Call:
     span: Span
     execution: Execution
     amount: Amount
-    scopes: set[str]
+    scopes: tuple[str, ...]
 
 
 class Outcome(NamedTuple):
@@ -122,9 +136,9 @@ class Executions:
         self._max_executions = max_executions
         self._max_open_spans = max_open_spans
         self._executions: OrderedDict[str, Execution] = OrderedDict()
-        self._open: OrderedDict[tuple[int, int], OpenSpan] = OrderedDict()
-        self._responses: OrderedDict[tuple[bool, str], Call] = OrderedDict()
-        self._recent: OrderedDict[Shape, list[Call]] = OrderedDict()
+        self._open: OrderedDict[SpanKey, OpenSpan] = OrderedDict()
+        self._responses: OrderedDict[ResponseKey, Call] = OrderedDict()
+        self._recent: OrderedDict[Hashable, list[Call]] = OrderedDict()
         self.renew_lock()
         _registries.add(self)
 
@@ -132,34 +146,33 @@ class Executions:
         """Take a new lock: in a forked child the old one may be held by a thread that does not exist."""
         self._lock = threading.Lock()
 
-    def start(
-        self, trace_id: int, span_id: int, parent_span_id: int | None, *, execution_id: str, payer: Payer
-    ) -> OpenSpan:
+    def start(self, key: SpanKey, parent_span_id: int | None, payer: Payer) -> OpenSpan:
         """Follow a span until it ends; where too many are open, the oldest is not followed any more."""
-        parent = self._open.get((trace_id, parent_span_id)) if parent_span_id else None
+        parent = self._open.get((key[0], parent_span_id)) if parent_span_id else None
+        execution_id = payer.execution_id
         if parent is not None:
             execution_id = execution_id or parent.named_execution
-            if parent.payer is not NOBODY:
-                payer = payer.over(parent.payer)
-        opened = OpenSpan(parent, trace_id, execution_id, payer)
-        self._open[trace_id, span_id] = opened
+            payer = payer.over(parent.payer)
+        opened = OpenSpan(parent, key[0], execution_id, payer)
+        self._open[key] = opened
         if len(self._open) > self._max_open_spans:
             self._open.popitem(last=False)
         return opened
 
-    def end_plain(self, trace_id: int, span_id: int) -> OpenSpan | None:
+    def end_plain(self, key: SpanKey) -> OpenSpan | None:
         """End a span that concerns no model, handing what is below it to its parent; None if not followed."""
-        opened = self._open.pop((trace_id, span_id), None)
+        opened = self._open.pop(key, None)
         if opened is not None and opened.parent is not None and (opened.has_near or opened.has_far):
             with self._lock:
                 _hand_up(opened, OTHER, NOTHING, has_own=False)
         return opened
 
-    def end(self, trace_id: int, span_id: int, span: Span) -> Outcome:
+    def end(self, key: SpanKey, span: Span) -> Outcome:
         """Decide whether and for how much a span that ended counts, and add it to its execution."""
-        opened = self._open.pop((trace_id, span_id), None) or OpenSpan(None, trace_id)
+        opened = self._open.pop(key, None) or OpenSpan(None, key[0])
+        own = _amount_of(span)
         with self._lock:
-            outcome = self._decide(opened, self._execution(opened.execution_id), span)
+            outcome = self._decide(opened, self._execution(opened.execution_id), span, own)
             outcome.execution.total += outcome.amount
             return outcome
 
@@ -167,9 +180,9 @@ class Executions:
         """Return an execution's totals, or None when it is not known (any more)."""
         return self._executions.get(execution_id)
 
-    def open_span(self, trace_id: int, span_id: int) -> OpenSpan | None:
+    def open_span(self, key: SpanKey) -> OpenSpan | None:
         """Return the open span, or None when it is not followed."""
-        return self._open.get((trace_id, span_id))
+        return self._open.get(key)
 
     def __len__(self) -> int:
         return len(self._executions)
@@ -184,77 +197,86 @@ class Executions:
             self._executions.move_to_end(execution_id)
         return found
 
-    def _decide(self, opened: OpenSpan, execution: Execution, span: Span) -> Outcome:
-        shape = accounting.call_shape(span) if accounting.has_call_shape(span) else None
-        earlier, reason = self._earlier_record(span, shape)
-        if earlier is None:
-            return self._first_record(opened, execution, span, shape)
-        if accounting.best_first(earlier.span) <= accounting.best_first(span):
-            _hand_up(opened, span.span_class, NOTHING, has_own=False)
-            return Outcome(execution, counted=False, reason=reason)
-        correction = _amount_of(span) - earlier.amount
-        earlier.amount = _amount_of(span)
-        earlier.span = span
-        _hand_up(opened, span.span_class, correction, has_own=True)
-        return Outcome(earlier.execution, counted=True, amount=correction)
-
-    def _first_record(
-        self, opened: OpenSpan, execution: Execution, span: Span, shape: Shape | None
-    ) -> Outcome:
-        outcome = _cover(opened, execution, span)
-        if outcome.counted:
-            if span.span_class == TOOL:
-                execution.tool_calls += 1
-            elif span.span_class == MODEL or span.has_amount:
-                execution.model_calls += 1
-        if span.span_class != AGGREGATE:
-            self._remember(Call(span, execution, outcome.amount, {span.scope}), shape)
+    def _decide(self, opened: OpenSpan, execution: Execution, span: Span, own: Amount) -> Outcome:
+        reading = span.reading
+        assert reading is not None  # only billable spans are accounted
+        response = (reading.span_class == TOOL, reading.response_id) if reading.response_id else None
+        shape = accounting.call_shape(span, own.input_tokens, own.output_tokens)
+        earlier, reason = self._earlier_record(span, response, shape)
+        if earlier is not None:
+            return _second_record(opened, execution, span, own, earlier, reason)
+        outcome = _cover(opened, execution, span, own)
+        if reading.span_class != AGGREGATE:
+            self._remember(Call(span, execution, outcome.amount, (span.scope,)), response, shape)
         return outcome
 
-    def _earlier_record(self, span: Span, shape: Shape | None) -> tuple[Call | None, str]:
-        call = self._responses.get(accounting.response_key(span)) if span.response_id else None
+    def _earlier_record(
+        self, span: Span, response: ResponseKey | None, shape: Hashable | None
+    ) -> tuple[Call | None, str]:
+        call = self._responses.get(response) if response else None
         if call is not None:
             return call, accounting.DUPLICATE_RESPONSE_ID
         for call in self._recent.get(shape, ()) if shape else ():
             if span.scope not in call.scopes and accounting.is_same_call(call.span, span):
-                call.scopes.add(span.scope)
+                call.scopes += (span.scope,)
                 return call, accounting.DUPLICATE_CALL
         return None, ""
 
-    def _remember(self, call: Call, shape: Shape | None) -> None:
-        if call.span.response_id:
-            self._responses[accounting.response_key(call.span)] = call
+    def _remember(self, call: Call, response: ResponseKey | None, shape: Hashable | None) -> None:
+        if response:
+            self._responses[response] = call
             if len(self._responses) > RECENT_RESPONSES:
                 self._responses.popitem(last=False)
         if shape is None:
             return
-        alike = self._recent.setdefault(shape, [])
+        alike = self._recent.get(shape)
+        if alike is None:
+            self._recent[shape] = [call]
+            if len(self._recent) > RECENT_CALLS:
+                self._recent.popitem(last=False)
+            return
         alike.append(call)
         if len(alike) > ALIKE_CALLS:
             del alike[0]
-        if len(self._recent) > RECENT_CALLS:
-            self._recent.popitem(last=False)
 
 
-def _cover(opened: OpenSpan, execution: Execution, span: Span) -> Outcome:
-    """Apply the coverage rule with what already ended below the span."""
-    below, has_below = _below(opened, span.span_class)
-    own = _amount_of(span)
-    if span.span_class == TOOL or not has_below:
-        _hand_up(opened, span.span_class, own, has_own=span.has_amount)
-        return Outcome(execution, counted=True, amount=own)
-    rest = _remainder(span, own, below) if span.has_amount else None
+def _second_record(
+    opened: OpenSpan, execution: Execution, span: Span, own: Amount, earlier: Call, reason: str
+) -> Outcome:
+    """Keep the better of two records of one call; a better second one corrects what the first one added."""
+    if accounting.best_first(earlier.span) <= accounting.best_first(span):
+        _hand_up(opened, span.span_class, NOTHING, has_own=False)
+        return Outcome(execution, counted=False, reason=reason)
+    correction = own - earlier.amount
+    earlier.amount = own
+    earlier.span = span
+    _hand_up(opened, span.span_class, correction, has_own=True)
+    return Outcome(earlier.execution, counted=True, amount=correction)
+
+
+def _cover(opened: OpenSpan, execution: Execution, span: Span, own: Amount) -> Outcome:
+    """Apply the coverage rule with what already ended below the span, and count the call."""
+    span_class, has_own = span.span_class, span.has_amount
+    if span_class == TOOL or not _has_below(opened, span_class):
+        execution.count(span_class, has_own)
+        if opened.parent is not None:
+            _hand_up(opened, span_class, own, has_own=has_own)
+        return Outcome(execution, True, "", own)
+    rest = _remainder(span, own, _below(opened, span_class)) if has_own else None
     if rest is None or rest == NOTHING:
-        _hand_up(opened, span.span_class, NOTHING, has_own=span.has_amount)
+        _hand_up(opened, span_class, NOTHING, has_own=has_own)
         return Outcome(execution, counted=False, reason=accounting.COVERED_BY_DESCENDANTS)
-    _hand_up(opened, span.span_class, rest, has_own=True)
+    execution.count(span_class, has_own)
+    _hand_up(opened, span_class, rest, has_own=True)
     return Outcome(execution, counted=True, amount=rest, is_remainder=True)
 
 
-def _below(opened: OpenSpan, span_class: str) -> tuple[Amount, bool]:
-    if span_class == MODEL:
-        return opened.near, opened.has_near
-    return opened.near + opened.far, opened.has_near or opened.has_far
+def _has_below(opened: OpenSpan, span_class: str) -> bool:
+    return opened.has_near or (opened.has_far and span_class != MODEL)
+
+
+def _below(opened: OpenSpan, span_class: str) -> Amount:
+    return opened.near if span_class == MODEL else opened.near + opened.far
 
 
 def _remainder(span: Span, own: Amount, below: Amount) -> Amount | None:
@@ -290,12 +312,10 @@ def _hand_up(opened: OpenSpan, span_class: str, own: Amount, *, has_own: bool) -
 
 
 def _amount_of(span: Span) -> Amount:
-    inputs, outputs = (
-        (span.usage.total_input_tokens, span.usage.total_output_tokens) if span.usage else (0, 0)
-    )
-    cost = span.charge.cost_picousd if span.charge else None
-    is_unpriced = cost is None and span.span_class != TOOL
-    return Amount(cost or 0, inputs, outputs, int(is_unpriced))
+    usage, charge = span.usage, span.charge
+    cost = charge.cost_picousd if charge else None
+    unpriced = 1 if cost is None and span.span_class != TOOL else 0
+    return Amount(cost or 0, *(usage.totals if usage else (0, 0)), unpriced)
 
 
 _registries: weakref.WeakSet[Executions] = weakref.WeakSet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -20,6 +21,16 @@ MAX_LABELS = 500
 Labels = tuple[str, str, str]
 
 
+@dataclass(slots=True)
+class Sums:
+    """What the counted calls of one provider, model and price status add up to."""
+
+    calls: int = 0
+    cost_picousd: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class CostMetrics:
     """Running sums per provider, model and price status, observed by the meter.
 
@@ -29,9 +40,7 @@ class CostMetrics:
 
     def __init__(self, meter: Meter | None = None) -> None:
         self._lock = threading.Lock()
-        self._cost: Counter[Labels] = Counter()
-        self._calls: Counter[Labels] = Counter()
-        self._tokens: Counter[tuple[str, str, str]] = Counter()
+        self._sums: dict[Labels, Sums] = {}
         meter = meter or metrics.get_meter("otel_cost")
         meter.create_observable_counter(
             "otel_cost.cost",
@@ -53,31 +62,38 @@ class CostMetrics:
         self, reading: Reading, status: str, *, cost_picousd: int, input_tokens: int, output_tokens: int
     ) -> None:
         """Add one counted call."""
-        model = reading.tool_name if reading.tool_name else reading.model
+        labels = (reading.provider, reading.tool_name or reading.model, status)
         with self._lock:
-            labels = (reading.provider, model, status)
-            if labels not in self._calls and len(self._calls) >= MAX_LABELS:
-                labels = ("other", "other", status)
-            self._calls[labels] += 1
-            self._cost[labels] += cost_picousd
-            self._tokens[labels[0], labels[1], "input"] += input_tokens
-            self._tokens[labels[0], labels[1], "output"] += output_tokens
+            sums = self._sums.get(labels) or self._new_sums(labels)
+            sums.calls += 1
+            sums.cost_picousd += cost_picousd
+            sums.input_tokens += input_tokens
+            sums.output_tokens += output_tokens
+
+    def _new_sums(self, labels: Labels) -> Sums:
+        if len(self._sums) >= MAX_LABELS:
+            labels = ("other", "other", labels[2])
+        return self._sums.setdefault(labels, Sums())
 
     def _observe_cost(self, _options: CallbackOptions) -> Iterable[Observation]:
-        for labels, amount in self._snapshot(self._cost):
-            yield Observation(amount / PICO, _labels(labels, names.PRICE_STATUS))
+        for labels, sums in self._snapshot():
+            yield Observation(sums.cost_picousd / PICO, _labels(labels, names.PRICE_STATUS))
 
     def _observe_calls(self, _options: CallbackOptions) -> Iterable[Observation]:
-        for labels, amount in self._snapshot(self._calls):
-            yield Observation(amount, _labels(labels, names.PRICE_STATUS))
+        for labels, sums in self._snapshot():
+            yield Observation(sums.calls, _labels(labels, names.PRICE_STATUS))
 
     def _observe_tokens(self, _options: CallbackOptions) -> Iterable[Observation]:
-        for labels, amount in self._snapshot(self._tokens):
+        tokens: Counter[Labels] = Counter()
+        for (provider, model, _), sums in self._snapshot():
+            tokens[provider, model, "input"] += sums.input_tokens
+            tokens[provider, model, "output"] += sums.output_tokens
+        for labels, amount in tokens.items():
             yield Observation(amount, _labels(labels, "gen_ai.token.type"))
 
-    def _snapshot(self, counter: Counter[Labels]) -> list[tuple[Labels, int]]:
+    def _snapshot(self) -> list[tuple[Labels, Sums]]:
         with self._lock:
-            return list(counter.items())
+            return [(labels, replace(sums)) for labels, sums in self._sums.items()]
 
 
 def _labels(labels: Labels, third: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from otel_cost.attribution import NOBODY, Payer, Pseudonyms, payer_of, payer_of_
 from otel_cost.charging import charge
 from otel_cost.config import Config
 from otel_cost.containment import count
-from otel_cost.executions import Execution, Executions, Outcome
+from otel_cost.executions import Execution, Executions, Outcome, SpanKey
 from otel_cost.metrics import CostMetrics
 from otel_cost.money import PICO, usd_text
 from otel_cost.pricing import Charge, PriceBook
@@ -53,6 +53,7 @@ class CostSpanProcessor(SpanProcessor):
     ) -> None:
         self.config = config or Config.load()
         self.book = book or PriceBook.load(self.config.prices)
+        self._is_enabled = self.config.enabled
         self.executions = executions or Executions(
             max_executions=self.config.max_executions, max_open_spans=self.config.max_open_spans
         )
@@ -68,8 +69,10 @@ class CostSpanProcessor(SpanProcessor):
         try:
             if self.leaves_alone is not None and self.leaves_alone():
                 self._left_alone.add(span)
-            else:
-                self._start(span, parent_context)
+            elif self._is_enabled:
+                payer = payer_of(_attributes_of(span)).over(payer_of_context(parent_context))
+                parent = span.parent
+                self.executions.start(_key(span), parent.span_id if parent else None, payer)
         except Exception as error:
             count("follow span", error)
 
@@ -79,8 +82,7 @@ class CostSpanProcessor(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Price a span where there was no earlier moment: SDK 1.39, or a wrapper that passes no other on."""
-        context = span.context
-        if not _HAS_ON_ENDING or self.executions.open_span(context.trace_id, context.span_id) is not None:
+        if not _HAS_ON_ENDING or self.executions.open_span(_key(span)) is not None:
             self._finish(span)
 
     def shutdown(self) -> None:
@@ -94,23 +96,8 @@ class CostSpanProcessor(SpanProcessor):
         """Return the running totals of an execution, or None when it is not known (any more)."""
         return self.executions.get(execution_id)
 
-    def _start(self, span: Span, parent_context: Context | None) -> None:
-        if not self.config.enabled:
-            return
-        spoken = payer_of_context(parent_context)
-        own = payer_of(_attributes_of(span))
-        payer = own.over(spoken)
-        parent = span.parent
-        self.executions.start(
-            span.context.trace_id,
-            span.context.span_id,
-            parent.span_id if parent else None,
-            execution_id=payer.execution_id,
-            payer=payer,
-        )
-
     def _finish(self, span: Span | ReadableSpan) -> None:
-        if not self.config.enabled:
+        if not self._is_enabled:
             return
         try:
             attributes = _attributes_of(span)
@@ -119,28 +106,31 @@ class CostSpanProcessor(SpanProcessor):
                 _write_totals(attributes, execution)
         except Exception as error:
             count("price span", error)
-            self.executions.end_plain(span.context.trace_id, span.context.span_id)
+            self.executions.end_plain(_key(span))
 
     def _price(self, span: Span | ReadableSpan, attributes: dict[str, Any]) -> Execution | None:
         """Price one span; return the execution it belongs to, where its totals may have to be written."""
-        trace_id, span_id = span.context.trace_id, span.context.span_id
+        key = _key(span)
         reading = None if names.MARKERS.isdisjoint(attributes) else _read(span, attributes)
         if reading is None or not reading.is_billable:
-            closed = self.executions.end_plain(trace_id, span_id)
+            closed = self.executions.end_plain(key)
             return self.executions.get(closed.execution_id) if closed and _is_local_root(span) else None
-        opened = self.executions.open_span(trace_id, span_id)
-        payer = opened.payer if opened else NOBODY
+        opened = self.executions.open_span(key)
+        payer = self._payer(span, attributes, opened.payer if opened else NOBODY)
         cost = charge(reading, attributes, self.book, at=span.start_time or 0)
-        outcome = self.executions.end(trace_id, span_id, _facts(span, reading, cost))
+        outcome = self.executions.end(key, _facts(span, key, reading, cost))
         self._write(attributes, reading, cost, outcome)
-        self._write_payer(span, attributes, payer, outcome.execution.execution_id)
+        if payer is not NOBODY:
+            attributes.update(self._pseudonyms.apply(payer).attributes())
+        attributes[names.EXECUTION_ID[0]] = outcome.execution.execution_id
         if outcome.counted and self._metrics:
+            amount = outcome.amount
             self._metrics.record(
                 reading,
                 cost.status,
-                cost_picousd=max(0, outcome.amount.cost_picousd),
-                input_tokens=max(0, outcome.amount.input_tokens),
-                output_tokens=max(0, outcome.amount.output_tokens),
+                cost_picousd=max(0, amount.cost_picousd),
+                input_tokens=max(0, amount.input_tokens),
+                output_tokens=max(0, amount.output_tokens),
             )
         return outcome.execution
 
@@ -153,39 +143,34 @@ class CostSpanProcessor(SpanProcessor):
             attributes[names.USAGE_MARKS] = reading.marks
         if cost.reason:
             attributes[names.PRICE_REASON] = cost.reason
-        if cost.cost_picousd is None:
+        if cost.cost_picousd is not None:
+            self._write_amount(attributes, reading, cost, cost.cost_picousd, outcome)
+
+    def _write_amount(
+        self, attributes: dict[str, Any], reading: Reading, cost: Charge, cost_picousd: int, outcome: Outcome
+    ) -> None:
+        card, listed_picousd = cost.card, cost.list_cost_picousd
+        attributes[names.COST_USD] = usd_text(cost_picousd)
+        attributes[names.PRICE_VERSION] = card.version if card else ""
+        if card and card.entry.model:
+            attributes[names.PRICE_MODEL] = card.entry.model
+        if card and card.entry.source:
+            attributes[names.PRICE_SOURCE] = card.entry.source
+        if listed_picousd is not None and listed_picousd != cost_picousd:
+            attributes[names.LIST_COST_USD] = usd_text(listed_picousd)
+        if not outcome.counted:
             return
-        attributes[names.COST_USD] = usd_text(cost.cost_picousd)
-        attributes[names.PRICE_VERSION] = cost.version
-        if cost.model:
-            attributes[names.PRICE_MODEL] = cost.model
-        if cost.source:
-            attributes[names.PRICE_SOURCE] = cost.source
-        if cost.list_cost_picousd is not None and cost.list_cost_picousd != cost.cost_picousd:
-            attributes[names.LIST_COST_USD] = usd_text(cost.list_cost_picousd)
-        if outcome.counted:
-            self._write_for_backends(attributes, reading, cost, outcome)
-
-    def _write_for_backends(
-        self, attributes: dict[str, Any], reading: Reading, cost: Charge, outcome: Outcome
-    ) -> None:
-        """Backends add these up, so they stand only on spans that count, and only for what counts."""
-        assert cost.cost_picousd is not None  # only amounts are written
-        counted = outcome.amount.cost_picousd if outcome.is_remainder else cost.cost_picousd
-        is_provided = reading.reported_by == PROVIDER_SAID
-        attributes[names.COST_AMOUNT] = counted / PICO
+        # Backends add these up, so they stand only on spans that count, and only for what counts.
+        counted_usd = (outcome.amount.cost_picousd if outcome.is_remainder else cost_picousd) / PICO
+        attributes[names.COST_AMOUNT] = counted_usd
         attributes[names.COST_CURRENCY] = "USD"
-        attributes[names.COST_SOURCE] = "provider" if is_provided else "local"
+        attributes[names.COST_SOURCE] = "provider" if reading.reported_by == PROVIDER_SAID else "local"
         if self.config.emit_cost:
-            attributes[names.COST] = counted / PICO
+            attributes[names.COST] = counted_usd
 
-    def _write_payer(
-        self, span: Span | ReadableSpan, attributes: dict[str, Any], payer: Payer, execution_id: str
-    ) -> None:
-        full = payer_of(attributes).over(payer).over(self._payer_of_resource(span)).over(self._process_payer)
-        if full is not NOBODY:
-            attributes.update(self._pseudonyms.apply(full).attributes())
-        attributes[names.EXECUTION_ID[0]] = execution_id
+    def _payer(self, span: Span | ReadableSpan, attributes: dict[str, Any], enclosing: Payer) -> Payer:
+        own = payer_of(attributes)
+        return own.over(enclosing).over(self._payer_of_resource(span)).over(self._process_payer)
 
     def _payer_of_resource(self, span: Span | ReadableSpan) -> Payer:
         resource = span.resource
@@ -223,17 +208,22 @@ def _read(span: Span | ReadableSpan, attributes: dict[str, Any]) -> Reading | No
     return read(attributes, scope=scope.name, scope_version=scope.version or "")
 
 
-def _facts(span: Span | ReadableSpan, reading: Reading, cost: Charge) -> accounting.Span:
+def _key(span: Span | ReadableSpan) -> SpanKey:
+    trace_id, span_id = span.context[:2]
+    return trace_id, span_id
+
+
+def _facts(span: Span | ReadableSpan, key: SpanKey, reading: Reading, cost: Charge) -> accounting.Span:
     scope = span.instrumentation_scope
     return accounting.Span(
-        trace_id=format(span.context.trace_id, "032x"),
-        span_id=format(span.context.span_id, "016x"),
-        scope=scope.name if scope else "",
-        started_ns=span.start_time or 0,
-        ended_ns=span.end_time or 0,
-        reading=reading,
-        charge=cost,
-        is_error=span.status.status_code is StatusCode.ERROR,
+        *key,
+        "",
+        scope.name if scope else "",
+        span.start_time or 0,
+        span.end_time or 0,
+        reading,
+        cost,
+        span.status.status_code is StatusCode.ERROR,
     )
 
 

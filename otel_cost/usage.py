@@ -6,14 +6,19 @@ The only place that knows which convention and which instrumentation counts what
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from otel_cost import attributes as names
 from otel_cost import documents
-from otel_cost.emitters import quirks_of
+from otel_cost.emitters import Quirk, quirks_of
 from otel_cost.errors import UsageError
+
+Picker = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
 class Usage(NamedTuple):
@@ -55,14 +60,19 @@ class Usage(NamedTuple):
     pages: int = 0
 
     @property
+    def totals(self) -> tuple[int, int]:
+        """`total_input_tokens` and `total_output_tokens`."""
+        return sum(self[:_INPUTS_END]), sum(self[_INPUTS_END:_OUTPUTS_END])
+
+    @property
     def total_input_tokens(self) -> int:
         """Input tokens as `gen_ai.usage.input_tokens` defines them: cached included."""
-        return sum(self[: len(INPUT_BUCKETS)])
+        return sum(self[:_INPUTS_END])
 
     @property
     def total_output_tokens(self) -> int:
         """Output tokens as `gen_ai.usage.output_tokens` defines them: reasoning included."""
-        return sum(self[len(INPUT_BUCKETS) : len(INPUT_BUCKETS) + len(OUTPUT_BUCKETS)])
+        return sum(self[_INPUTS_END:_OUTPUTS_END])
 
     def check(self) -> None:
         """Raise `UsageError` when a bucket is negative or not a whole number."""
@@ -74,6 +84,8 @@ class Usage(NamedTuple):
 BUCKETS = Usage._fields
 INPUT_BUCKETS = BUCKETS[: BUCKETS.index("output_tokens")]
 OUTPUT_BUCKETS = BUCKETS[BUCKETS.index("output_tokens") : BUCKETS.index("web_searches")]
+_INPUTS_END = len(INPUT_BUCKETS)
+_OUTPUTS_END = _INPUTS_END + len(OUTPUT_BUCKETS)
 
 MARK_INPUT_EXCLUDED_CACHE = "input_excluded_cache"
 """Input left cached tokens out although its convention includes them; corrected."""
@@ -142,7 +154,7 @@ class Reading(NamedTuple):
     @property
     def is_estimate(self) -> bool:
         """Whether the facts are incomplete, so that an amount made from them is an estimate."""
-        return any(mark not in EXACT_MARKS for mark in self.marks)
+        return bool(self.marks) and not EXACT_MARKS.issuperset(self.marks)
 
 
 def read(attributes: Mapping[str, Any], *, scope: str = "", scope_version: str = "") -> Reading | None:
@@ -155,91 +167,118 @@ def read(attributes: Mapping[str, Any], *, scope: str = "", scope_version: str =
     Returns:
         The reading, or None when the span concerns neither a model nor a tool nor an agent.
     """
-    if names.MARKERS.isdisjoint(attributes):
+    layout = _layout(_READ_NAMES.intersection(attributes))
+    if not layout.is_marked:
+        return None
+    if layout.is_plain and (reading := _read_plain(attributes, layout, scope, scope_version)):
+        return reading
+    return _read_any(attributes, layout, scope, scope_version)
+
+
+def _read_plain(
+    attributes: Mapping[str, Any], layout: Layout, scope: str, scope_version: str
+) -> Reading | None:
+    """Read what almost all calls are, in a third of the time; None for a span that needs the long way."""
+    key = (layout, layout.pick_words(attributes), scope, scope_version)
+    try:
+        kind = _kinds[key]
+    except (KeyError, TypeError):
+        kind = _kind_of(attributes, *key)
+    if kind is None:
+        return None
+    amounts = layout.pick_amounts(attributes)
+    for amount in amounts:
+        if type(amount) is not int or not 0 <= amount <= MAX_COUNT:
+            return None
+    marks: list[str] = []
+    counts = dict(zip(layout.amount_names, amounts, strict=True))
+    usage = to_usage(counts, exclusive=kind.excludes_cache, marks=marks, operation=kind.words[4])
+    if kind.quirks and usage is not None:
+        _mark_quirks(attributes, kind.quirks, counts, marks)
+    response_id = _response_id(attributes, layout, scope)
+    return Reading(*kind.words, response_id, "", usage, None, "", _different(marks))
+
+
+class Kind(NamedTuple):
+    """What is alike in calls with the same operation, provider and models: `words` opens their `Reading`."""
+
+    words: tuple[str, str, str, str, str, str]
+    excludes_cache: bool
+    quirks: tuple[Quirk, ...]
+
+
+_kinds: dict[tuple[object, ...], Kind | None] = {}
+
+
+def _kind_of(
+    attributes: Mapping[str, Any], layout: Layout, words: tuple[object, ...], scope: str, scope_version: str
+) -> Kind | None:
+    if not all(isinstance(word, str) and len(word) <= names.MAX_TEXT for word in words):
         return None
     span_class = classify(attributes)
-    found = _gather(attributes)
+    kind = None
+    if span_class in (MODEL, AGGREGATE):
+        texts = _texts(attributes, layout)
+        provider, request_model = texts.get("provider", ""), texts.get("request_model", "")
+        kind = Kind(
+            (
+                span_class,
+                provider,
+                texts.get("response_model") or request_model,
+                request_model,
+                _operation(attributes),
+                texts.get("service_tier", ""),
+            ),
+            _input_excludes_cache(attributes, provider.lower()),
+            quirks_of(scope, scope_version),
+        )
+    if len(_kinds) >= CACHED_KINDS:
+        _kinds.clear()
+    _kinds[layout, words, scope, scope_version] = kind
+    return kind
+
+
+def _read_any(
+    attributes: Mapping[str, Any], layout: Layout, scope: str, scope_version: str
+) -> Reading | None:
+    span_class = classify(attributes)
+    texts = _texts(attributes, layout)
     if span_class == TOOL:
         return Reading(
             TOOL,
             operation="execute_tool",
-            tool_name=_text(found, "tool_name"),
-            response_id=_text(found, "tool_call_id"),
+            tool_name=texts.get("tool_name", ""),
+            response_id=texts.get("tool_call_id", ""),
         )
     marks: list[str] = []
     operation = _operation(attributes)
-    usage = _usage(attributes, found, operation, marks)
-    cost, reported_by = _reported_cost(attributes, scope, marks)
+    found = _amounts(attributes, layout)
+    provider = texts.get("provider", "")
+    usage = _usage(attributes, layout, found, provider, operation, marks)
+    cost, reported_by = _reported_cost(attributes, scope, marks) if layout.has_cost else (None, "")
     if span_class == OTHER and usage is None and cost is None:
         return None
     if usage is not None:
-        _mark_quirks(attributes, scope, scope_version, found, marks)
-    request_model = _text(found, "request_model")
+        _mark_quirks(attributes, quirks_of(scope, scope_version), found, marks)
+    request_model = texts.get("request_model", "")
     return Reading(
         AGGREGATE if span_class == OTHER else span_class,
-        _text(found, "provider"),
-        _text(found, "response_model") or request_model,
+        provider,
+        texts.get("response_model") or request_model,
         request_model,
         operation,
-        _service_tier(attributes, found),
-        _response_id(attributes, found, scope),
+        _service_tier(attributes, texts),
+        _response_id(attributes, layout, scope),
         "",
         usage,
         cost,
         reported_by,
-        tuple(dict.fromkeys(marks)) if marks else (),
+        _different(marks),
     )
 
 
-_TEXT_NAMES: dict[str, tuple[str, ...]] = {
-    "provider": names.PROVIDER,
-    "response_model": names.RESPONSE_MODEL,
-    "request_model": names.REQUEST_MODEL,
-    "response_id": names.RESPONSE_ID,
-    "service_tier": names.SERVICE_TIER,
-    "tool_name": names.TOOL_NAME,
-    "tool_call_id": names.TOOL_CALL_ID,
-}
-_PLACES = {
-    alias: (name, rank)
-    for table in (names.USAGE_NAMES, _TEXT_NAMES)
-    for name, aliases in table.items()
-    for rank, alias in enumerate(aliases)
-}
-
-
-def _gather(attributes: Mapping[str, Any]) -> documents.Reported:
-    """Pick what is known by its meaning, from its most trusted name. An empty text is absent.
-
-    One pass over the attributes: a span has some twenty, while there are a hundred names to ask for.
-    """
-    found: documents.Reported = {}
-    ranks: dict[str, int] = {}
-    for key, value in attributes.items():
-        place = _PLACES.get(key)
-        if place is None or value is None or value == "":
-            continue
-        name, rank = place
-        if rank <= ranks.get(name, rank):
-            ranks[name], found[name] = rank, value
-    return found
-
-
-def classify(attributes: Mapping[str, Any]) -> str:
-    """Return what a span is: `model`, `tool`, `aggregate` or `other`.
-
-    Logfire announces a span by a `pending_span` that repeats its attributes; that one is `other`.
-    """
-    if attributes.get(names.LOGFIRE_SPAN_TYPE) == "pending_span":
-        return OTHER
-    for name, table in _CLASSES:
-        found = table.get(str(attributes.get(name, "")))
-        if found:
-            return found
-    operation = str(attributes.get(names.AI_OPERATION, ""))
-    if operation:
-        return MODEL if operation.endswith((".doGenerate", ".doStream", ".doEmbed")) else AGGREGATE
-    return OTHER
+def _different(marks: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(marks)) if marks else ()
 
 
 _CLASSES: tuple[tuple[str, dict[str, str]], ...] = (
@@ -279,17 +318,149 @@ _CLASSES: tuple[tuple[str, dict[str, str]], ...] = (
     ),
     (names.TRACELOOP_KIND, {"tool": TOOL, **dict.fromkeys(("workflow", "task", "agent"), AGGREGATE)}),
 )
+_TEXT_NAMES: dict[str, tuple[str, ...]] = {
+    "provider": names.PROVIDER,
+    "response_model": names.RESPONSE_MODEL,
+    "request_model": names.REQUEST_MODEL,
+    "response_id": names.RESPONSE_ID,
+    "service_tier": names.SERVICE_TIER,
+    "tool_name": names.TOOL_NAME,
+    "tool_call_id": names.TOOL_CALL_ID,
+}
+_COST_NAMES = frozenset(names.REPORTED_COST)
+_WORDS = frozenset(
+    {
+        *(name for name, _ in _CLASSES),
+        names.LOGFIRE_SPAN_TYPE,
+        *names.PROVIDER,
+        *names.RESPONSE_MODEL,
+        *names.REQUEST_MODEL,
+        *names.SERVICE_TIER,
+    }
+)
+"""Names whose values are few: together they tell kinds of calls apart."""
+_READ_NAMES = names.MARKERS.union(
+    _WORDS, documents.DETAILS, _COST_NAMES, *names.USAGE_NAMES.values(), *_TEXT_NAMES.values()
+)
+
+CACHED_LAYOUTS = 1024
+"""Sets of names kept: far more than the instrumentations of one service use, about a megabyte."""
+CACHED_KINDS = 4096
+"""Kinds of calls kept: far more than one service makes, about two megabytes."""
+
+Places = tuple[tuple[str, tuple[str, ...]], ...]
+"""What is known, and the names of the attributes that may say it, the most trusted first."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where spans that carry the same set of names say what; an instrumentation repeats its sets.
+
+    Attributes:
+        is_marked: Some name says that the span may concern a model or a tool.
+        is_plain: Amounts stand in attributes of their own, and no cost is reported.
+        pick_words: Takes what tells kinds of calls apart out of attributes.
+        pick_amounts: Takes the amounts out, in the order of `amount_names`, each from its most trusted name.
+    """
+
+    is_marked: bool
+    is_plain: bool
+    has_cost: bool
+    has_details: bool
+    amounts: Places
+    texts: Places
+    response_id: tuple[str, ...]
+    amount_names: tuple[str, ...]
+    pick_amounts: Picker
+    pick_words: Picker
+
+
+@lru_cache(maxsize=CACHED_LAYOUTS)
+def _layout(present: frozenset[str]) -> Layout:
+    amounts = _places(names.USAGE_NAMES, present)
+    texts = _places(_TEXT_NAMES, present)
+    has_cost = not _COST_NAMES.isdisjoint(present)
+    has_details = not documents.DETAILS.isdisjoint(present)
+    return Layout(
+        is_marked=not names.MARKERS.isdisjoint(present),
+        is_plain=not has_cost and not has_details and names.USAGE_RAW not in present,
+        has_cost=has_cost,
+        has_details=has_details,
+        amounts=amounts,
+        texts=texts,
+        response_id=dict(texts).get("response_id", ()),
+        amount_names=tuple(name for name, _ in amounts),
+        pick_amounts=_picker([aliases[0] for _, aliases in amounts]),
+        pick_words=_picker(sorted(_WORDS & present)),
+    )
+
+
+def _places(table: Mapping[str, tuple[str, ...]], present: frozenset[str]) -> Places:
+    found = ((name, tuple(alias for alias in aliases if alias in present)) for name, aliases in table.items())
+    return tuple((name, aliases) for name, aliases in found if aliases)
+
+
+def _picker(wanted: Sequence[str]) -> Picker:
+    if len(wanted) > 1:
+        return itemgetter(*wanted)
+    return lambda attributes: tuple(attributes[name] for name in wanted)
+
+
+def _amounts(attributes: Mapping[str, Any], layout: Layout) -> documents.Reported:
+    """Pick each reported amount from its most trusted name. An empty text is absent."""
+    found: documents.Reported = {}
+    for name, aliases in layout.amounts:
+        for alias in aliases:
+            value = attributes[alias]
+            if value is not None and value != "":
+                found[name] = value
+                break
+    return found
+
+
+def _texts(attributes: Mapping[str, Any], layout: Layout) -> dict[str, str]:
+    return {name: _first_text(attributes, aliases) for name, aliases in layout.texts}
+
+
+def _first_text(attributes: Mapping[str, Any], aliases: Sequence[str]) -> str:
+    """Pick a text from its most trusted name; empty where that holds none."""
+    for alias in aliases:
+        value = attributes[alias]
+        if value is not None and value != "":
+            return value[: names.MAX_TEXT] if isinstance(value, str) else ""
+    return ""
+
+
+def classify(attributes: Mapping[str, Any]) -> str:
+    """Return what a span is: `model`, `tool`, `aggregate` or `other`.
+
+    Logfire announces a span by a `pending_span` that repeats its attributes; that one is `other`.
+    """
+    if attributes.get(names.LOGFIRE_SPAN_TYPE) == "pending_span":
+        return OTHER
+    for name, table in _CLASSES:
+        if name in attributes and (found := table.get(str(attributes[name]))):
+            return found
+    operation = str(attributes.get(names.AI_OPERATION, ""))
+    if operation:
+        return MODEL if operation.endswith((".doGenerate", ".doStream", ".doEmbed")) else AGGREGATE
+    return OTHER
 
 
 def _usage(
-    attributes: Mapping[str, Any], found: documents.Reported, operation: str, marks: list[str]
+    attributes: Mapping[str, Any],
+    layout: Layout,
+    found: documents.Reported,
+    provider: str,
+    operation: str,
+    marks: list[str],
 ) -> Usage | None:
     raw = documents.parse(attributes[names.USAGE_RAW]) if names.USAGE_RAW in attributes else {}
     reported = documents.provider_usage(raw) if raw else {}
     exclusive = documents.input_excludes_cache(raw)
     if not reported:
-        reported = documents.details(attributes) | found if documents.has_details(attributes) else found
-        exclusive = _input_excludes_cache(attributes, found)
+        reported = documents.details(attributes) | found if layout.has_details else found
+        exclusive = _input_excludes_cache(attributes, provider.lower())
     counts = _whole_counts(reported, marks)
     return to_usage(counts, exclusive=exclusive, marks=marks, operation=operation) if counts else None
 
@@ -297,9 +468,8 @@ def _usage(
 _BEDROCK = frozenset({"aws.bedrock", "bedrock", "aws_bedrock", "aws-bedrock", "amazon-bedrock"})
 
 
-def _input_excludes_cache(attributes: Mapping[str, Any], found: documents.Reported) -> bool:
+def _input_excludes_cache(attributes: Mapping[str, Any], provider: str) -> bool:
     """Amazon Bedrock counts input without cached tokens, and so did the AI SDK 5 for Anthropic."""
-    provider = _text(found, "provider").lower()
     if provider in _BEDROCK:
         return True
     return (
@@ -312,13 +482,12 @@ def _input_excludes_cache(attributes: Mapping[str, Any], found: documents.Report
 def _whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, value in reported.items():
-        if name in names.USAGE_NAMES:
-            if type(value) is int and 0 <= value <= MAX_COUNT:
-                counts[name] = value
-            elif (count := _count(value)) is not None:
-                counts[name] = count
-            else:
-                marks.append(MARK_IMPOSSIBLE_USAGE)
+        if type(value) is int and 0 <= value <= MAX_COUNT:
+            counts[name] = value
+        elif (count := _count(value)) is not None:
+            counts[name] = count
+        else:
+            marks.append(MARK_IMPOSSIBLE_USAGE)
     return counts
 
 
@@ -343,29 +512,34 @@ def to_usage(
         Disjoint usage, or None when neither input nor output is known.
     """
     marks = [] if marks is None else marks
-    whole = _complete_totals(counts, operation, marks)
-    if whole is None:
-        return None
-    total_input, total_output = whole
+    total_input, total_output = counts.get("input_tokens"), counts.get("output_tokens")
+    if total_input is None or total_output is None:
+        whole = _complete_totals(counts, operation, marks)
+        if whole is None:
+            return None
+        total_input, total_output = whole
     read_tokens = counts.get("cache_read_tokens", 0)
     write_1h = counts.get("cache_write_1h_tokens", 0)
     write = max(counts.get("cache_write_tokens", 0), write_1h + counts.get("cache_write_5m_tokens", 0))
     cached, reasoning = read_tokens + write, counts.get("reasoning_tokens", 0)
-    if exclusive:
-        total_input += cached
-    elif cached and (cached > total_input or _total_adds(counts, cached, reasoning)):
-        marks.append(MARK_INPUT_EXCLUDED_CACHE)
-        total_input += cached
+    if cached:
+        if exclusive:
+            total_input += cached
+        elif cached > total_input or _total_adds(counts, cached, reasoning):
+            marks.append(MARK_INPUT_EXCLUDED_CACHE)
+            total_input += cached
     if reasoning and (reasoning > total_output or _total_adds(counts, reasoning, cached)):
         marks.append(MARK_OUTPUT_EXCLUDED_REASONING)
         total_output += reasoning
-    return _disjoint(counts, total_input, total_output, read_tokens, write, write_1h, reasoning)
+    if not _RARE_PARTS.isdisjoint(counts):
+        return _disjoint(counts, total_input, total_output, read_tokens, write, write_1h, reasoning)
+    inputs = (total_input - cached, read_tokens, write - write_1h, write_1h)
+    return Usage._make((*inputs, *_NO_RARE_INPUT, total_output - reasoning, reasoning, *_NOTHING_RARE))
 
 
 def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]) -> tuple[int, int] | None:
+    """Return input and output where one of them is not stated; None when neither can be told."""
     found_input, found_output = counts.get("input_tokens"), counts.get("output_tokens")
-    if found_input is not None and found_output is not None:
-        return found_input, found_output
     total = counts.get("total_tokens")
     is_embedding = operation in names.EMBEDDING_OPERATIONS
     if found_input is None and found_output is None:
@@ -388,8 +562,10 @@ def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]
 def _total_adds(counts: Mapping[str, int], part: int, other_part: int) -> bool:
     """Whether the stated total is input plus output plus a part, perhaps plus another part too."""
     total = counts.get("total_tokens")
+    if total is None:
+        return False
     plain_sum = counts.get("input_tokens", 0) + counts.get("output_tokens", 0) + part
-    return total is not None and total in (plain_sum, plain_sum + other_part)
+    return total in (plain_sum, plain_sum + other_part)
 
 
 def _disjoint(
@@ -402,10 +578,6 @@ def _disjoint(
     reasoning: int,
 ) -> Usage:
     room, out_room = total_input - read_tokens - write, total_output - reasoning
-    if _RARE_PARTS.isdisjoint(counts):
-        return Usage(
-            room, read_tokens, write - write_1h, write_1h, output_tokens=out_room, reasoning_tokens=reasoning
-        )
     audio_read = min(counts.get("audio_cache_read_tokens", 0), read_tokens)
     audio, room = _part(counts.get("audio_input_tokens", 0) - audio_read, room)
     image, room = _part(counts.get("image_input_tokens", 0), room)
@@ -442,6 +614,10 @@ _RARE_PARTS = frozenset(
 )
 
 
+_NO_RARE_INPUT = (0,) * (len(INPUT_BUCKETS) - 4)
+_NOTHING_RARE = (0,) * (len(BUCKETS) - len(INPUT_BUCKETS) - 2)
+
+
 def _part(wanted: int, room: int) -> tuple[int, int]:
     """Take a part out of what is left of its total; a part cannot exceed it."""
     taken = max(0, min(wanted, room))
@@ -450,12 +626,11 @@ def _part(wanted: int, room: int) -> tuple[int, int]:
 
 def _mark_quirks(
     attributes: Mapping[str, Any],
-    scope: str,
-    scope_version: str,
+    quirks: Sequence[Quirk],
     found: Mapping[str, object],
     marks: list[str],
 ) -> None:
-    for quirk in quirks_of(scope, scope_version):
+    for quirk in quirks:
         if quirk.streams_only and not _is_stream(attributes):
             continue
         if quirk.mark == "cache_not_reported" and (
@@ -472,13 +647,8 @@ def _is_stream(attributes: Mapping[str, Any]) -> bool:
     return '"stream": true' in str(attributes.get(names.INVOCATION_PARAMETERS, ""))
 
 
-_COST_NAMES = frozenset(names.REPORTED_COST)
-
-
 def _reported_cost(attributes: Mapping[str, Any], scope: str, marks: list[str]) -> tuple[Decimal | None, str]:
     """A cost of zero is an emitter that did not know the price, unless the provider said it."""
-    if _COST_NAMES.isdisjoint(attributes):
-        return None, ""
     for name in names.REPORTED_COST:
         if (value := attributes.get(name)) is None:
             continue
@@ -513,8 +683,8 @@ def _operation(attributes: Mapping[str, Any]) -> str:
     return ""
 
 
-def _service_tier(attributes: Mapping[str, Any], found: documents.Reported) -> str:
-    tier = _text(found, "service_tier")
+def _service_tier(attributes: Mapping[str, Any], texts: Mapping[str, str]) -> str:
+    tier = texts.get("service_tier", "")
     if not tier and names.USAGE_RAW in attributes:
         tier = _text(documents.parse(attributes[names.USAGE_RAW]), "service_tier")
     if not tier and names.PROVIDER_METADATA in attributes:
@@ -525,9 +695,9 @@ def _service_tier(attributes: Mapping[str, Any], found: documents.Reported) -> s
 _RESPONSE_ID_IN_BODY = re.compile(r'"id":\s*"((?:chatcmpl|resp|msg|gen|cmpl)[-_][\w.-]{1,120})"')
 
 
-def _response_id(attributes: Mapping[str, Any], found: documents.Reported, scope: str) -> str:
+def _response_id(attributes: Mapping[str, Any], layout: Layout, scope: str) -> str:
     """LiteLLM makes up ids for providers other than OpenAI; OpenInference has none but keeps the body."""
-    response_id = _text(found, "response_id")
+    response_id = _first_text(attributes, layout.response_id)
     if response_id and not scope.startswith("litellm"):
         return response_id
     body = attributes.get(names.OUTPUT_VALUE)
