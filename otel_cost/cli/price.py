@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from otel_cost import price_list
+from otel_cost.config import Config
 from otel_cost.errors import ConfigError
 from otel_cost.price_batch import moment, price_call, price_lines
 from otel_cost.pricing import PriceBook
@@ -32,9 +32,8 @@ Tokens = Annotated[int | None, typer.Option(min=0, show_default=False)]
 
 
 def load_book() -> PriceBook:
-    """Return the price book with the files that OTEL_COST_PRICES names, separated like PATH."""
-    paths = os.environ.get(PRICES_VARIABLE, "").split(os.pathsep)
-    return PriceBook.load([path for path in paths if path])
+    """Return the price book with the files that the settings name."""
+    return PriceBook.load(Config.load().prices)
 
 
 @app.command()
