@@ -62,9 +62,7 @@ class Span(NamedTuple):
     @property
     def has_amount(self) -> bool:
         """Whether it says how much was used or paid."""
-        return self.usage is not None or (
-            self.reading is not None and self.reading.reported_cost_usd is not None
-        )
+        return self.reading is not None and self.reading.has_amount
 
 
 class Entry(NamedTuple):
@@ -193,17 +191,13 @@ def call_shape(span: Span, input_tokens: int, output_tokens: int) -> Hashable:
         return (span.trace_id, TOOL, reading.tool_name) if reading.tool_name else None
     if reading.span_class != MODEL or reading.usage is None:
         return None
-    return span.trace_id, model_key(span), input_tokens, output_tokens
-
-
-def model_key(span: Span) -> str:
-    """Return the model a call used, alike for every way of naming it."""
-    assert span.reading is not None  # only billable spans are asked
-    return _plain_name(span.charge.model if span.charge and span.charge.model else span.reading.model)
+    model = (span.charge and span.charge.model) or reading.model
+    return span.trace_id, _model_key(model), input_tokens, output_tokens
 
 
 @lru_cache(maxsize=1024)
-def _plain_name(model: str) -> str:
+def _model_key(model: str) -> str:
+    """Return a model's name, alike for every way of writing it."""
     return model.lower().rsplit("/", 1)[-1]
 
 

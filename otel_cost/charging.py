@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from otel_cost.errors import UnknownModelError
@@ -54,7 +53,7 @@ def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
         except UnknownModelError:
             continue
         if reading.marks and reading.is_estimate and listed.status == "priced":
-            return replace(listed, status="estimated", reason=", ".join(reading.marks))
+            return listed._replace(status="estimated", reason=", ".join(reading.marks))
         return listed
     return _unpriced("no price for this model" if model else "no model on the span")
 
@@ -65,4 +64,4 @@ def _unpriced(reason: str) -> Charge:
 
 def _reported(reading: Reading, listed: Charge, status: PriceStatus, reason: str) -> Charge:
     assert reading.reported_cost_usd is not None  # callers looked
-    return replace(listed, status=status, cost_picousd=to_picousd(reading.reported_cost_usd), reason=reason)
+    return listed._replace(status=status, cost_picousd=to_picousd(reading.reported_cost_usd), reason=reason)

@@ -12,6 +12,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from otel_cost import attributes as names
 from otel_cost.containment import error_counts
+from otel_cost.executions import Amount
 from otel_cost.money import PICO
 from otel_cost.usage import Reading
 
@@ -58,17 +59,19 @@ class CostMetrics:
             "otel_cost.errors", [_observe_errors], "{error}", "Internal errors that were contained."
         )
 
-    def record(
-        self, reading: Reading, status: str, *, cost_picousd: int, input_tokens: int, output_tokens: int
-    ) -> None:
-        """Add one counted call."""
+    def record(self, reading: Reading, status: str, amount: Amount) -> None:
+        """Add one counted call; what a correction takes back stays in, because counters never fall."""
         labels = (reading.provider, reading.tool_name or reading.model, status)
+        cost_picousd, input_tokens, output_tokens, _ = amount
         with self._lock:
             sums = self._sums.get(labels) or self._new_sums(labels)
             sums.calls += 1
-            sums.cost_picousd += cost_picousd
-            sums.input_tokens += input_tokens
-            sums.output_tokens += output_tokens
+            if cost_picousd > 0:
+                sums.cost_picousd += cost_picousd
+            if input_tokens > 0:
+                sums.input_tokens += input_tokens
+            if output_tokens > 0:
+                sums.output_tokens += output_tokens
 
     def _new_sums(self, labels: Labels) -> Sums:
         if len(self._sums) >= MAX_LABELS:

@@ -9,7 +9,6 @@ from weakref import WeakSet
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import StatusCode
 
 from otel_cost import accounting
 from otel_cost import attributes as names
@@ -124,14 +123,7 @@ class CostSpanProcessor(SpanProcessor):
             attributes.update(self._pseudonyms.apply(payer).attributes())
         attributes[names.EXECUTION_ID[0]] = outcome.execution.execution_id
         if outcome.counted and self._metrics:
-            amount = outcome.amount
-            self._metrics.record(
-                reading,
-                cost.status,
-                cost_picousd=max(0, amount.cost_picousd),
-                input_tokens=max(0, amount.input_tokens),
-                output_tokens=max(0, amount.output_tokens),
-            )
+            self._metrics.record(reading, cost.status, outcome.amount)
         return outcome.execution
 
     def _write(self, attributes: dict[str, Any], reading: Reading, cost: Charge, outcome: Outcome) -> None:
@@ -170,15 +162,18 @@ class CostSpanProcessor(SpanProcessor):
 
     def _payer(self, span: Span | ReadableSpan, attributes: dict[str, Any], enclosing: Payer) -> Payer:
         own = payer_of(attributes)
-        return own.over(enclosing).over(self._payer_of_resource(span)).over(self._process_payer)
+        return own.over(enclosing).over(self._payer_around(span))
 
-    def _payer_of_resource(self, span: Span | ReadableSpan) -> Payer:
+    def _payer_around(self, span: Span | ReadableSpan) -> Payer:
         resource = span.resource
         known = self._resource_payers.get(id(resource))
         if known is None or known[0] is not resource:
             if len(self._resource_payers) > 16:
                 self._resource_payers.clear()
-            known = self._resource_payers[id(resource)] = (resource, payer_of(resource.attributes))
+            known = self._resource_payers[id(resource)] = (
+                resource,
+                payer_of(resource.attributes).over(self._process_payer),
+            )
         return known[1]
 
 
@@ -195,7 +190,8 @@ def _attributes_of(span: Span | ReadableSpan) -> dict[str, Any]:
 
 
 def _is_local_root(span: Span | ReadableSpan) -> bool:
-    return span.parent is None or span.parent.is_remote
+    parent = span.parent
+    return parent is None or parent.is_remote
 
 
 def _read(span: Span | ReadableSpan, attributes: dict[str, Any]) -> Reading | None:
@@ -214,24 +210,26 @@ def _key(span: Span | ReadableSpan) -> SpanKey:
 
 
 def _facts(span: Span | ReadableSpan, key: SpanKey, reading: Reading, cost: Charge) -> accounting.Span:
+    trace_id, span_id = key
     scope = span.instrumentation_scope
     return accounting.Span(
-        *key,
+        trace_id,
+        span_id,
         "",
         scope.name if scope else "",
         span.start_time or 0,
         span.end_time or 0,
         reading,
         cost,
-        span.status.status_code is StatusCode.ERROR,
     )
 
 
 def _write_totals(attributes: dict[str, Any], execution: Execution) -> None:
+    total = execution.total
     attributes[names.EXECUTION_ID[0]] = execution.execution_id
-    attributes[names.EXECUTION_COST_USD] = usd_text(execution.total.cost_picousd)
+    attributes[names.EXECUTION_COST_USD] = usd_text(total.cost_picousd)
     attributes[names.EXECUTION_MODEL_CALLS] = execution.model_calls
     attributes[names.EXECUTION_TOOL_CALLS] = execution.tool_calls
-    attributes[names.EXECUTION_UNPRICED_CALLS] = execution.total.unpriced
-    attributes[names.EXECUTION_INPUT_TOKENS] = execution.total.input_tokens
-    attributes[names.EXECUTION_OUTPUT_TOKENS] = execution.total.output_tokens
+    attributes[names.EXECUTION_UNPRICED_CALLS] = total.unpriced
+    attributes[names.EXECUTION_INPUT_TOKENS] = total.input_tokens
+    attributes[names.EXECUTION_OUTPUT_TOKENS] = total.output_tokens

@@ -18,6 +18,8 @@ from otel_cost import documents
 from otel_cost.emitters import Quirk, quirks_of
 from otel_cost.errors import UsageError
 
+_new = tuple.__new__
+
 Picker = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
@@ -142,9 +144,12 @@ class Reading(NamedTuple):
     @property
     def is_billable(self) -> bool:
         """Whether the span is a charge: a model or tool call, or anything with usage or a cost."""
-        return (
-            self.span_class in (MODEL, TOOL) or self.usage is not None or self.reported_cost_usd is not None
-        )
+        return self.span_class in (MODEL, TOOL) or self.has_amount
+
+    @property
+    def has_amount(self) -> bool:
+        """Whether it says how much was used or paid."""
+        return self.usage is not None or self.reported_cost_usd is not None
 
     @property
     def kind(self) -> str:
@@ -196,7 +201,8 @@ def _read_plain(
     if kind.quirks and usage is not None:
         _mark_quirks(attributes, kind.quirks, counts, marks)
     response_id = _response_id(attributes, layout, scope)
-    return Reading(*kind.words, response_id, "", usage, None, "", _different(marks))
+    # As `Reading(...)` in half the time.
+    return _new(Reading, (*kind.words, response_id, "", usage, None, "", _different(marks) if marks else ()))
 
 
 class Kind(NamedTuple):
@@ -278,7 +284,7 @@ def _read_any(
 
 
 def _different(marks: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(marks)) if marks else ()
+    return tuple(dict.fromkeys(marks))
 
 
 _CLASSES: tuple[tuple[str, dict[str, str]], ...] = (
@@ -534,7 +540,8 @@ def to_usage(
     if not _RARE_PARTS.isdisjoint(counts):
         return _disjoint(counts, total_input, total_output, read_tokens, write, write_1h, reasoning)
     inputs = (total_input - cached, read_tokens, write - write_1h, write_1h)
-    return Usage._make((*inputs, *_NO_RARE_INPUT, total_output - reasoning, reasoning, *_NOTHING_RARE))
+    outputs = (total_output - reasoning, reasoning)
+    return _new(Usage, inputs + _NO_RARE_INPUT + outputs + _NOTHING_RARE)
 
 
 def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]) -> tuple[int, int] | None:
@@ -614,8 +621,8 @@ _RARE_PARTS = frozenset(
 )
 
 
-_NO_RARE_INPUT = (0,) * (len(INPUT_BUCKETS) - 4)
-_NOTHING_RARE = (0,) * (len(BUCKETS) - len(INPUT_BUCKETS) - 2)
+_NO_RARE_INPUT: tuple[int, ...] = (0,) * (len(INPUT_BUCKETS) - 4)
+_NOTHING_RARE: tuple[int, ...] = (0,) * (len(BUCKETS) - len(INPUT_BUCKETS) - 2)
 
 
 def _part(wanted: int, room: int) -> tuple[int, int]:
