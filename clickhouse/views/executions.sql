@@ -1,31 +1,66 @@
--- executions: what each agent run cost, over every trace that belongs to it.
--- Grain:     one row per execution
--- Source:    charges FINAL
+-- executions: what each agent run cost, and how it went, over every trace that belongs to it.
+-- Grain:     one row per execution that has a charge
+-- Source:    charges FINAL, trace_links FINAL
 -- Read by:   queries/top_executions.sql, people
 -- A plain view, so exact whatever was delivered twice, late or out of order. cost_usd leaves unpriced_calls out, and is
--- NULL when nothing of the execution could be priced. It lasts from its first charge to the end of its last, and is in
--- error when the charge that ended last is. Payer columns take the first value known.
+-- NULL when nothing of the execution could be priced. The spans of an execution are those that name it, and where none
+-- is named, those of the trace. It lasts from the first to the last of them, charges included. Its status is that of its
+-- root span, of the one that ended last where it has several, and where no root was received, of the span that did.
+-- Payer columns take the first value known. killed_reason is empty until something writes it.
 CREATE OR REPLACE VIEW executions
 AS
 SELECT
-    argMin(charge.trace_id, charge.started_at) AS trace_id,
-    charge.execution_id AS execution_id,
-    sumIf(charge.cost_usd, charge.counted) AS cost_usd,
-    countIf(charge.kind = 'model' AND charge.counted) AS model_calls,
-    countIf(charge.kind = 'tool' AND charge.counted) AS tool_calls,
-    countIf(charge.kind = 'model' AND charge.counted AND isNull(charge.cost_usd)) AS unpriced_calls,
-    sumIf(charge.input_tokens, charge.counted) AS input_tokens,
-    sumIf(charge.output_tokens, charge.counted) AS output_tokens,
-    min(charge.started_at) AS started_at,
-    max(charge.ended_at) AS ended_at,
-    if(argMax(charge.status, (charge.ended_at, charge.span_id)) = 'Error', 'error', 'ok') AS status,
+    charge.first_trace_id AS trace_id,
+    charge.id AS execution_id,
+    charge.cost_usd AS cost_usd,
+    charge.model_calls AS model_calls,
+    charge.tool_calls AS tool_calls,
+    charge.unpriced_calls AS unpriced_calls,
+    charge.input_tokens AS input_tokens,
+    charge.output_tokens AS output_tokens,
+    if(span.id = '', charge.started_at, least(charge.started_at, span.started_at)) AS started_at,
+    greatest(charge.ended_at, span.ended_at) AS ended_at,
+    if(if(span.id = '', charge.status, span.status) = 'Error', 'error', 'ok') AS status,
     '' AS killed_reason,
-    argMinIf(charge.organization, charge.started_at, charge.organization != '') AS organization,
-    argMinIf(charge.team, charge.started_at, charge.team != '') AS team,
-    argMinIf(charge.user_id, charge.started_at, charge.user_id != '') AS user_id,
-    argMinIf(charge.feature, charge.started_at, charge.feature != '') AS feature,
-    argMinIf(charge.agent_name, charge.started_at, charge.agent_name != '') AS agent_name,
-    argMinIf(charge.environment, charge.started_at, charge.environment != '') AS environment,
-    argMin(charge.service_name, charge.started_at) AS service_name
-FROM charges AS charge FINAL
-GROUP BY charge.execution_id;
+    charge.organization AS organization,
+    charge.team AS team,
+    charge.user_id AS user_id,
+    charge.feature AS feature,
+    charge.agent_name AS agent_name,
+    charge.environment AS environment,
+    charge.service_name AS service_name
+FROM
+(
+    SELECT
+        execution_id AS id,
+        argMin(trace_id, (known.started_at, span_id)) AS first_trace_id,
+        sumIf(known.cost_usd, counted) AS cost_usd,
+        countIf(kind = 'model' AND counted) AS model_calls,
+        countIf(kind = 'tool' AND counted) AS tool_calls,
+        countIf(kind = 'model' AND counted AND isNull(known.cost_usd)) AS unpriced_calls,
+        sumIf(known.input_tokens, counted) AS input_tokens,
+        sumIf(known.output_tokens, counted) AS output_tokens,
+        min(known.started_at) AS started_at,
+        max(known.ended_at) AS ended_at,
+        argMax(known.status, (known.ended_at, span_id)) AS status,
+        argMinIf(known.organization, (known.started_at, span_id), known.organization != '') AS organization,
+        argMinIf(known.team, (known.started_at, span_id), known.team != '') AS team,
+        argMinIf(known.user_id, (known.started_at, span_id), known.user_id != '') AS user_id,
+        argMinIf(known.feature, (known.started_at, span_id), known.feature != '') AS feature,
+        argMinIf(known.agent_name, (known.started_at, span_id), known.agent_name != '') AS agent_name,
+        argMinIf(known.environment, (known.started_at, span_id), known.environment != '') AS environment,
+        argMin(known.service_name, (known.started_at, span_id)) AS service_name
+    FROM charges AS known FINAL
+    GROUP BY id
+) AS charge
+LEFT JOIN
+(
+    SELECT
+        if(payer['execution_id'] != '', payer['execution_id'], trace_id) AS id,
+        min(link.started_at) AS started_at,
+        max(link.ended_at) AS ended_at,
+        argMax(link.status, (parent_span_id = '', link.ended_at, -toUnixTimestamp64Nano(link.started_at), span_id)) AS status
+    FROM trace_links AS link FINAL
+    GROUP BY id
+) AS span
+    ON span.id = charge.id;

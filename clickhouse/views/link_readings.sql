@@ -2,7 +2,7 @@
 -- Grain:     one row per span of an insert
 -- Target:    trace_links
 -- Source:    readings, on insert
--- Read by:   views/accounts.sql
+-- Read by:   views/accounts.sql, views/executions.sql, views/unsettled_traces.sql
 CREATE MATERIALIZED VIEW IF NOT EXISTS link_readings
 TO trace_links
 AS

@@ -13,7 +13,7 @@ from otel_cost.server.otlp_json import flatten
 from otel_cost.server.spans import to_columns
 from otel_cost.store import Store
 from tests.conformance.backends import facts
-from tests.data import lines
+from tests.data import lines, shared_data
 from tests.otlp import recorded_spans
 
 RECORDED = {
@@ -28,12 +28,65 @@ RECORDED = {
     "frameworks": "framework_traces/framework_traces.otlp.jsonl",
 }
 
+JAVASCRIPT = "otel_fixtures/vercel_ai_sdk_v6/all-spans.json"
+"""Spans of the AI SDK as the JavaScript SDK holds them; which stands under which was not recorded."""
+ONE_CALL = "otel_fixtures/openinference_genai"
+"""Attributes of one call and one tool call, as several conventions write them: a file each."""
+STARTED_NS = 1_780_315_200_000_000_000
+"""2026-06-01 12:00:00 UTC, where a fixture has no time of its own."""
+
 Request = dict[str, Any]
 
 
 def recorded_requests(name: str) -> list[Request]:
     """Return the OTLP/JSON requests of a recorded data set; skips where the data is not at hand."""
     return [json.loads(line)["otlp"] for line in lines(RECORDED[name])]
+
+
+def fixture_requests() -> list[Request]:
+    """Return the spans of the shared fixtures as OTLP/JSON; skips where the data is not at hand."""
+    made = [_of_javascript(span) for span in json.loads(shared_data(JAVASCRIPT).read_text())]
+    files = sorted(shared_data(ONE_CALL).glob("*.json"))
+    made += [_of_attributes(number, json.loads(file.read_text())) for number, file in enumerate(files, 1)]
+    return made
+
+
+def _of_javascript(span: dict[str, Any]) -> Request:
+    start, end = (
+        seconds * 10**9 + nanoseconds for seconds, nanoseconds in (span["startTime"], span["endTime"])
+    )
+    ids = span["spanContext"]
+    return _request("ai", ids["traceId"], ids["spanId"], (start, end), span["attributes"])
+
+
+def _of_attributes(number: int, attributes: dict[str, Any]) -> Request:
+    at = (STARTED_NS, STARTED_NS + 10**9)
+    return _request("fixture", f"{number:032x}", f"{number:016x}", at, attributes)
+
+
+def _request(
+    scope: str, trace_id: str, span_id: str, at: tuple[int, int], attributes: dict[str, Any]
+) -> Request:
+    span = {
+        "traceId": trace_id,
+        "spanId": span_id,
+        "name": "span",
+        "startTimeUnixNano": str(at[0]),
+        "endTimeUnixNano": str(at[1]),
+        "attributes": [{"key": name, "value": _any_value(value)} for name, value in attributes.items()],
+    }
+    return {"resourceSpans": [{"scopeSpans": [{"scope": {"name": scope}, "spans": [span]}]}]}
+
+
+def _any_value(value: Any) -> dict[str, Any]:
+    """Return an attribute as OTLP has it: a number of JavaScript without a fraction is an integer."""
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int | float):
+        return {"intValue": str(int(value))} if value == int(value) else {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_any_value(item) for item in value]}}
+    return {"stringValue": value}
 
 
 def insert(store: Store, requests: Iterable[Request]) -> None:

@@ -14,9 +14,9 @@ from otel_cost.pricing import PriceBook
 from otel_cost.store import Store
 from otel_cost.store.files import named_sql
 from tests.clickhouse import spans
-from tests.conformance import suite
-from tests.conformance.backends import facts
-from tests.conformance.suite import Answer, Case
+from tests.conformance import backends, suite
+from tests.conformance.backends import PAYER_COLUMNS, facts
+from tests.conformance.suite import Answer
 from tests.otlp import recorded_spans
 
 CASES = {case.name: case for case in suite.load()}
@@ -84,21 +84,38 @@ def _said_by_python(entry: Entry) -> dict[str, Any]:
 @pytest.mark.parametrize("name", spans.RECORDED)
 def test_recorded_spans_cost_the_same(store: Store, book: PriceBook, name: str) -> None:
     """Tokens, model, status, cost to the pico-dollar, and what counts: equal for every recorded span."""
-    requests = spans.recorded_requests(name)
+    assert _compared(store, spans.recorded_requests(name), book) > 10
+
+
+def test_fixtures_of_other_projects_cost_the_same(store: Store, book: PriceBook) -> None:
+    """Spans of the AI SDK for JavaScript, and one call in three conventions: equal totals, span by span."""
+    requests = spans.fixture_requests()
+    assert _compared(store, requests, book) == 15
+    wanted = backends.totals(spans.entries(requests, book).values())
+    assert Decimal(wanted["cost_usd"]) > 0
+    assert _totals(store) == wanted
+
+
+def _compared(store: Store, requests: list[spans.Request], book: PriceBook) -> int:
+    """Insert spans, hold every charge against the rules in Python, and return how many there are."""
     spans.insert(store, requests)
     by_sql, by_python = spans.charges(store), spans.entries(requests, book)
     assert by_sql.keys() == by_python.keys()
-    assert len(by_sql) > 10
     for key, entry in by_python.items():
         if not entry.is_remainder:
             assert _said_by_sql(by_sql[key]) == _said_by_python(entry), key
+    return len(by_sql)
 
 
-def _sql_answer(store: Store, case: Case) -> Answer:
-    rows = spans.charges(store).values()
-    counted = [row for row in rows if row["counted"]]
+def _sql_answer(store: Store) -> Answer:
+    said = {row["span_id"]: _span_answer(row) for row in spans.charges(store).values()}
+    return Answer(_totals(store), said)
+
+
+def _totals(store: Store) -> dict[str, Any]:
+    counted = [row for row in spans.charges(store).values() if row["counted"]]
     calls = [row for row in counted if row["kind"] == "model"]
-    totals = {
+    return {
         "cost_usd": usd_text(sum(_pico(row["cost_usd"]) or 0 for row in counted)),
         "input_tokens": sum(int(row["input_tokens"] or 0) for row in counted),
         "output_tokens": sum(int(row["output_tokens"] or 0) for row in counted),
@@ -106,8 +123,6 @@ def _sql_answer(store: Store, case: Case) -> Answer:
         "tool_calls": len(counted) - len(calls),
         "unpriced_calls": sum(row["cost_usd"] is None for row in calls),
     }
-    said = {row["span_id"]: _span_answer(row) for row in rows}
-    return Answer(totals, said)
 
 
 def _span_answer(row: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +132,7 @@ def _span_answer(row: dict[str, Any]) -> dict[str, Any]:
         "reason": row["not_counted_reason"],
         "status": row["price_status"],
         "cost_usd": None if cost is None else usd_text(cost),
+        **{name: row[name] for name in PAYER_COLUMNS},
     }
 
 
@@ -128,7 +144,7 @@ def test_the_conformance_suite_passes(store: Store, name: str, is_reversed: bool
     requests = list(case.requests())
     for request in [*requests[::-1], *requests] if is_reversed else requests:
         spans.insert(store, [request])
-    assert suite.differences(case, _sql_answer(store, case)) == []
+    assert suite.differences(case, _sql_answer(store)) == []
 
 
 def test_every_attribute_read_in_python_is_read_in_sql() -> None:

@@ -11,7 +11,7 @@ from otel_cost.pricing import PriceBook
 from otel_cost.server.otlp_json import flatten
 from otel_cost.store import SPAN_COLUMNS, Store, open_store
 from tests.clickhouse import spans
-from tests.clickhouse.conftest import empty
+from tests.clickhouse.conftest import empty, set_refreshing
 from tests.conformance import suite
 from tests.data import ROOT
 
@@ -22,6 +22,7 @@ def fed_store(server_dsn: str, book: PriceBook) -> Iterator[Store]:
     with open_store(server_dsn) as store:
         store.migrate()
         store.push_prices(book)
+        set_refreshing(store, "START")
         empty(store)
         yield store
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -13,6 +14,7 @@ from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import Status, StatusCode, Tracer, set_span_in_context
 
 from otel_cost.accounting import Entry, Span, account
+from otel_cost.attributes import EXECUTION_ID, PAYER_NAMES
 from otel_cost.charging import charge
 from otel_cost.config import Config
 from otel_cost.money import usd_text
@@ -21,6 +23,14 @@ from otel_cost.processor import CostSpanProcessor
 from otel_cost.usage import MODEL, read
 from tests.conformance.suite import BASE_NS, MS, Answer, Case
 from tests.otlp import RecordedSpan, recorded_spans
+
+COLUMNS = {"user": "user_id", "agent": "agent_name", "session": "session_id"}
+"""What a payer's field is called in answers and in SQL, where that is not its own name."""
+PAYER_COLUMNS = {
+    "execution_id": EXECUTION_ID[0],
+    **{COLUMNS.get(name, name): aliases[0] for name, aliases in PAYER_NAMES.items()},
+}
+"""The attribute a live span carries each payer field in."""
 
 
 def facts(recorded: RecordedSpan, book: PriceBook) -> Span:
@@ -96,7 +106,7 @@ def live(case: Case, book: PriceBook) -> Answer:
     """Answer by making the spans with the SDK, in the order of their times, and asking the processor."""
     ids, exporter = FixedIds(), InMemorySpanExporter()
     processor = CostSpanProcessor(Config(metrics=False), book=book)
-    provider = TracerProvider(id_generator=ids, shutdown_on_exit=False)
+    provider = TracerProvider(resource=_resource(case), id_generator=ids, shutdown_on_exit=False)
     provider.add_span_processor(processor)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     started: dict[str, ApiSpan] = {}
@@ -108,8 +118,10 @@ def live(case: Case, book: PriceBook) -> Answer:
         else:
             started[span["id"]] = _start(case, span, provider.get_tracer(*span["scope"]), ids, started)
     provider.shutdown()
-    executions = {case.ids(span)[0]: processor.execution(case.ids(span)[0]) for span in case.spans}
-    known = [execution for execution in executions.values() if execution]
+    finished = exporter.get_finished_spans()
+    named = {str((span.attributes or {}).get(EXECUTION_ID[0], "")) for span in finished}
+    executions = [processor.execution(name) for name in sorted(named)]
+    known = [execution for execution in executions if execution]
     return Answer(
         {
             "cost_usd": usd_text(sum(execution.total.cost_picousd for execution in known)),
@@ -118,8 +130,21 @@ def live(case: Case, book: PriceBook) -> Answer:
             "model_calls": sum(execution.model_calls for execution in known),
             "tool_calls": sum(execution.tool_calls for execution in known),
             "unpriced_calls": sum(execution.total.unpriced for execution in known),
-        }
+        },
+        {format(span.context.span_id, "016x"): _payer(span) for span in finished},
     )
+
+
+def _resource(case: Case) -> Resource:
+    """Return the one resource a case's spans have: they are made in one process."""
+    first, *others = (span.get("resource", {}) for span in case.spans)
+    assert all(other == first for other in others), case.name
+    return Resource({"service.name": "conformance", **first})
+
+
+def _payer(span: ReadableSpan) -> dict[str, Any]:
+    written = span.attributes or {}
+    return {column: written.get(name, "") for column, name in PAYER_COLUMNS.items()}
 
 
 def _start(
