@@ -210,18 +210,9 @@ def _key(span: Span | ReadableSpan) -> SpanKey:
 
 
 def _facts(span: Span | ReadableSpan, key: SpanKey, reading: Reading, cost: Charge) -> accounting.Span:
-    trace_id, span_id = key
     scope = span.instrumentation_scope
-    return accounting.Span(
-        trace_id,
-        span_id,
-        "",
-        scope.name if scope else "",
-        span.start_time or 0,
-        span.end_time or 0,
-        reading,
-        cost,
-    )
+    scope_name = scope.name if scope else ""
+    return accounting.Span(*key, "", scope_name, span.start_time or 0, span.end_time or 0, reading, cost)
 
 
 def _write_totals(attributes: dict[str, Any], execution: Execution) -> None:
