@@ -256,7 +256,8 @@ def _second_record(
 def _cover(opened: OpenSpan, execution: Execution, reading: Reading, own: Amount) -> Outcome:
     """Apply the coverage rule with what already ended below the span, and count the call."""
     span_class, has_own = reading.span_class, reading.has_amount
-    if span_class == TOOL or not _has_below(opened, span_class):
+    has_below = opened.has_near or (opened.has_far and span_class != MODEL)
+    if span_class == TOOL or not has_below:
         execution.count(span_class, has_own)
         if opened.parent is not None:
             _hand_up(opened, span_class, own, has_own=has_own)
@@ -269,10 +270,6 @@ def _cover(opened: OpenSpan, execution: Execution, reading: Reading, own: Amount
     execution.count(span_class, has_own)
     _hand_up(opened, span_class, rest, has_own=True)
     return Outcome(execution, counted=True, amount=rest, is_remainder=True)
-
-
-def _has_below(opened: OpenSpan, span_class: str) -> bool:
-    return opened.has_near or (opened.has_far and span_class != MODEL)
 
 
 def _below(opened: OpenSpan, span_class: str) -> Amount:

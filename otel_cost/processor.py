@@ -100,20 +100,26 @@ class CostSpanProcessor(SpanProcessor):
             return
         try:
             attributes = _attributes_of(span)
-            execution = self._price(span, attributes)
+            if names.MARKERS.isdisjoint(attributes):
+                execution = self._end_plain(span)
+            else:
+                execution = self._price(span, attributes)
             if execution is not None and _is_local_root(span):
                 _write_totals(attributes, execution)
         except Exception as error:
             count("price span", error)
             self.executions.end_plain(_key(span))
 
+    def _end_plain(self, span: Span | ReadableSpan) -> Execution | None:
+        closed = self.executions.end_plain(_key(span))
+        return self.executions.get(closed.execution_id) if closed and _is_local_root(span) else None
+
     def _price(self, span: Span | ReadableSpan, attributes: dict[str, Any]) -> Execution | None:
         """Price one span; return the execution it belongs to, where its totals may have to be written."""
-        key = _key(span)
-        reading = None if names.MARKERS.isdisjoint(attributes) else _read(span, attributes)
+        reading = _read(span, attributes)
         if reading is None or not reading.is_billable:
-            closed = self.executions.end_plain(key)
-            return self.executions.get(closed.execution_id) if closed and _is_local_root(span) else None
+            return self._end_plain(span)
+        key = _key(span)
         opened = self.executions.open_span(key)
         payer = self._payer(span, attributes, opened.payer if opened else NOBODY)
         cost = charge(reading, attributes, self.book, at=span.start_time or 0)
@@ -205,8 +211,8 @@ def _read(span: Span | ReadableSpan, attributes: dict[str, Any]) -> Reading | No
 
 
 def _key(span: Span | ReadableSpan) -> SpanKey:
-    trace_id, span_id = span.context[:2]
-    return trace_id, span_id
+    key: SpanKey = span.context[:2]
+    return key
 
 
 def _facts(span: Span | ReadableSpan, key: SpanKey, reading: Reading, cost: Charge) -> accounting.Span:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_cost import usage as reader
 from otel_cost.errors import UsageError
 from otel_cost.usage import (
     MARK_IMPOSSIBLE_COST,
@@ -346,3 +347,68 @@ def test_no_attribute_value_breaks_the_reader(attributes: dict[str, Any]) -> Non
     reading = read(attributes)
     if reading is not None and reading.usage is not None:
         reading.usage.check()
+
+
+NAMES = st.sampled_from(
+    [
+        "gen_ai.provider.name",
+        "gen_ai.system",
+        "gen_ai.request.model",
+        "gen_ai.response.model",
+        "gen_ai.response.service_tier",
+        "gen_ai.response.id",
+        "gen_ai.usage.input_tokens",
+        "gen_ai.usage.prompt_tokens",
+        "gen_ai.usage.output_tokens",
+        "gen_ai.usage.total_tokens",
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.reasoning.output_tokens",
+        "ai.usage.cachedInputTokens",
+        "openinference.span.kind",
+        "langfuse.observation.type",
+        "server.address",
+    ]
+)
+VALUES = st.one_of(
+    st.sampled_from(["openai", "aws.bedrock", "anthropic", "m", "", "7", "LLM", "AGENT", "TOOL", "x" * 300]),
+    st.integers(-1, MAX_COUNT + 1),
+    st.sampled_from([True, 1.0, 2.5, ("a",)]),
+)
+SCOPES = st.sampled_from(
+    ["", "litellm", "openinference.instrumentation.smolagents", "opentelemetry.instrumentation.openai_v2"]
+)
+
+
+@given(
+    st.dictionaries(NAMES, VALUES),
+    st.sampled_from(["chat", "embeddings", "invoke_agent", "execute_tool", "other"]),
+    SCOPES,
+)
+def test_the_short_way_of_reading_says_what_the_long_way_says(
+    attributes: dict[str, Any], operation: str, scope: str
+) -> None:
+    """A call that is read by what its kind is known to be is read as if it were the first of its kind."""
+    attributes = {"gen_ai.operation.name": operation, **attributes}
+    layout = reader._layout(reader._READ_NAMES.intersection(attributes))
+    long_way = reader._read_any(attributes, layout, scope, "1.0")
+    first = read(attributes, scope=scope, scope_version="1.0")
+    assert repr(first) == repr(long_way)
+    assert repr(read(attributes, scope=scope, scope_version="1.0")) == repr(long_way)
+
+
+def test_calls_are_read_the_short_way() -> None:
+    """Calls of every convention without documents inside take the short way."""
+    for convention in ("gen_ai", "openllmetry_old", "openinference"):
+        attributes = SAME_CALL[convention]
+        layout = reader._layout(reader._READ_NAMES.intersection(attributes))
+        assert reader._read_plain(attributes, layout, "a", "1") is not None
+
+
+def test_what_is_kept_of_kinds_of_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An emitter that never repeats a model cannot fill the memory."""
+    monkeypatch.setattr(reader, "CACHED_KINDS", 10)
+    monkeypatch.setattr(reader, "_kinds", {})
+    for number in range(100):
+        reading_of({**SAME_CALL["gen_ai"], "gen_ai.request.model": f"m{number}"})
+        assert 0 < len(reader._kinds) <= 10
