@@ -99,27 +99,26 @@ class CostSpanProcessor(SpanProcessor):
         if not self._is_enabled:
             return
         try:
-            attributes = _attributes_of(span)
-            if names.MARKERS.isdisjoint(attributes):
-                execution = self._end_plain(span)
+            key, attributes = _key(span), _attributes_of(span)
+            reading = None if names.MARKERS.isdisjoint(attributes) else _read(span, attributes)
+            if reading is not None and reading.is_billable:
+                self._price(span, key, attributes, reading)
             else:
-                execution = self._price(span, attributes)
-            if execution is not None and _is_local_root(span):
-                _write_totals(attributes, execution)
+                self._end_plain(span, key, attributes)
         except Exception as error:
             count("price span", error)
             self.executions.end_plain(_key(span))
 
-    def _end_plain(self, span: Span | ReadableSpan) -> Execution | None:
-        closed = self.executions.end_plain(_key(span))
-        return self.executions.get(closed.execution_id) if closed and _is_local_root(span) else None
+    def _end_plain(self, span: Span | ReadableSpan, key: SpanKey, attributes: dict[str, Any]) -> None:
+        closed = self.executions.end_plain(key)
+        if closed is not None and _is_local_root(span):
+            execution = self.executions.get(closed.execution_id)
+            if execution is not None:
+                _write_totals(attributes, execution)
 
-    def _price(self, span: Span | ReadableSpan, attributes: dict[str, Any]) -> Execution | None:
-        """Price one span; return the execution it belongs to, where its totals may have to be written."""
-        reading = _read(span, attributes)
-        if reading is None or not reading.is_billable:
-            return self._end_plain(span)
-        key = _key(span)
+    def _price(
+        self, span: Span | ReadableSpan, key: SpanKey, attributes: dict[str, Any], reading: Reading
+    ) -> None:
         opened = self.executions.open_span(key)
         payer = self._payer(span, attributes, opened.payer if opened else NOBODY)
         cost = charge(reading, attributes, self.book, at=span.start_time or 0)
@@ -130,7 +129,8 @@ class CostSpanProcessor(SpanProcessor):
         attributes[names.EXECUTION_ID[0]] = outcome.execution.execution_id
         if outcome.counted and self._metrics:
             self._metrics.record(reading, cost.status, outcome.amount)
-        return outcome.execution
+        if _is_local_root(span):
+            _write_totals(attributes, outcome.execution)
 
     def _write(self, attributes: dict[str, Any], reading: Reading, cost: Charge, outcome: Outcome) -> None:
         attributes[names.PRICE_STATUS] = cost.status
