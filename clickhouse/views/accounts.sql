@@ -216,16 +216,25 @@ WITH RECURSIVE
     held AS
     (
         SELECT
-            *,
+            trace_id,
+            span_id,
+            span_class,
+            has_usage,
+            has_amount,
+            tokens,
+            own_cost_usd,
+            own_list_cost_usd,
+            dropped,
+            is_self,
+            payer,
+            leaves,
+            leaf_tokens,
+            leaf_cost_usd,
+            leaf_list_cost_usd,
+            unpriced_leaves,
+            holds,
             max(holds) OVER (PARTITION BY trace_id, above_id) AS does_above_hold
         FROM summed
-    ),
-    judged AS
-    (
-        SELECT
-            *,
-            maxIf(does_above_hold, NOT is_self) OVER (PARTITION BY trace_id, span_id) AS is_held
-        FROM held
     ),
     verdicts AS
     (
@@ -234,6 +243,7 @@ WITH RECURSIVE
             span_id,
             payer,
             unpriced_leaves,
+            maxIf(does_above_hold, NOT is_self) OVER (PARTITION BY trace_id, span_id) AS is_held,
             arrayMap((amount, covered) -> least(amount, covered), tokens, arrayResize(leaf_tokens, 6)) AS covered,
             multiIf(isNull(own_cost_usd), NULL, unpriced_leaves > 0, own_cost_usd, least(own_cost_usd, leaf_cost_usd))
                 AS covered_cost_usd,
@@ -250,8 +260,8 @@ WITH RECURSIVE
                 '') AS reason,
             reason = '' AND has_amount AND leaves > 0 AS is_remainder,
             if(is_remainder, covered, []) AS covered_tokens
-        FROM judged
-        WHERE is_self
+        FROM held
+        QUALIFY is_self
     )
 SELECT
     was.trace_id AS trace_id,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
-from otel_cost.accounting import Entry, Span, account
+from otel_cost.accounting import Entry, Key, Span, account
 from otel_cost.pricing import PriceBook
 from otel_cost.server.otlp_json import flatten
 from otel_cost.server.spans import to_columns
@@ -106,7 +106,7 @@ def charges(store: Store) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["trace_id"], row["span_id"]): row for row in rows}
 
 
-def entries(requests: Iterable[Request], book: PriceBook) -> dict[tuple[str, str], Entry]:
+def entries(requests: Iterable[Request], book: PriceBook) -> dict[Key, Entry]:
     """Return what the rules in Python say about the same spans."""
     return account(_spans(requests, book))
 

@@ -101,9 +101,10 @@ def _compared(store: Store, requests: list[spans.Request], book: PriceBook) -> i
     spans.insert(store, requests)
     by_sql, by_python = spans.charges(store), spans.entries(requests, book)
     assert by_sql.keys() == by_python.keys()
-    for key, entry in by_python.items():
+    for (trace_id, span_id), entry in by_python.items():
         if not entry.is_remainder:
-            assert _said_by_sql(by_sql[key]) == _said_by_python(entry), key
+            said = _said_by_sql(by_sql[str(trace_id), str(span_id)])
+            assert said == _said_by_python(entry), (trace_id, span_id)
     return len(by_sql)
 
 

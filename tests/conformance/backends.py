@@ -58,7 +58,7 @@ def in_python(case: Case, book: PriceBook) -> Answer:
     shuffled = spans + spans[: len(spans) // 2]
     random.Random(case.name).shuffle(shuffled)
     entries = account(shuffled).values()
-    return Answer(totals(entries), {entry.span.span_id: _said(entry) for entry in entries})
+    return Answer(totals(entries), {str(entry.span.span_id): _said(entry) for entry in entries})
 
 
 def totals(entries: Any) -> dict[str, Any]:
