@@ -210,24 +210,26 @@ def is_same_call(best: Span, other: Span) -> bool:
 
 def _drop_logfire_requests(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:
     """Logfire puts a stream's usage on a later span of zero length; the request's span then says nothing."""
-    logs = _group(
-        (
-            span
-            for span in billable.values()
-            if span.scope.startswith("logfire")
-            and span.usage is not None
-            and span.started_ns == span.ended_ns
-        ),
-        _logfire_call,
-    )
+    logs = _group((span for span in billable.values() if is_logfire_log(span)), logfire_shape)
     for key, span in billable.items():
-        if key in dropped or span.has_amount or not span.scope.startswith("logfire"):
+        if key in dropped or not is_logfire_request(span):
             continue
-        if any(log.started_ns >= span.started_ns for log in logs.get(_logfire_call(span), ())):
+        if any(log.started_ns >= span.started_ns for log in logs.get(logfire_shape(span), ())):
             dropped[key] = USAGE_ON_LOG
 
 
-def _logfire_call(span: Span) -> tuple[Id, str, str]:
+def is_logfire_request(span: Span) -> bool:
+    """Whether a span may be a streamed request of Logfire's, whose usage comes on a later span."""
+    return span.scope.startswith("logfire") and not span.has_amount
+
+
+def is_logfire_log(span: Span) -> bool:
+    """Whether a span is the later one, of zero length, that has the usage."""
+    return span.started_ns == span.ended_ns and span.scope.startswith("logfire") and span.usage is not None
+
+
+def logfire_shape(span: Span) -> tuple[Id, str, str]:
+    """Return what a streamed request and the span with its usage agree on."""
     assert span.reading is not None  # only billable spans are asked
     return span.trace_id, span.scope, span.reading.request_model
 

@@ -200,7 +200,10 @@ class Executions:
         self, opened: OpenSpan, execution: Execution, span: Span, reading: Reading, own: Amount
     ) -> Outcome:
         response = (reading.span_class == TOOL, reading.response_id) if reading.response_id else None
-        shape = accounting.call_shape(span, own.input_tokens, own.output_tokens)
+        if reading.usage is None and accounting.is_logfire_request(span):
+            shape: Hashable | None = accounting.logfire_shape(span)
+        else:
+            shape = accounting.call_shape(span, own.input_tokens, own.output_tokens)
         earlier, reason = self._earlier_record(span, response, shape)
         if earlier is not None:
             return _second_record(opened, execution, span, own, earlier, reason)
@@ -219,6 +222,8 @@ class Executions:
             if span.scope not in call.scopes and accounting.is_same_call(call.span, span):
                 call.scopes += (span.scope,)
                 return call, accounting.DUPLICATE_CALL
+        if accounting.is_logfire_log(span) and (requests := self._recent.get(accounting.logfire_shape(span))):
+            return requests.pop(0), accounting.USAGE_ON_LOG
         return None, ""
 
     def _remember(self, call: Call, response: ResponseKey | None, shape: Hashable | None) -> None:

@@ -71,6 +71,8 @@ class CostSpanProcessor(SpanProcessor):
             elif self._is_enabled:
                 payer = payer_of(_attributes_of(span)).over(payer_of_context(parent_context))
                 parent = span.parent
+                if parent is None or parent.is_remote:
+                    payer = self._with_execution(span, payer)
                 self.executions.start(_key(span), parent.span_id if parent else None, payer)
         except Exception as error:
             count("follow span", error)
@@ -121,6 +123,8 @@ class CostSpanProcessor(SpanProcessor):
     ) -> None:
         opened = self.executions.open_span(key)
         payer = self._payer(span, attributes, opened.payer if opened else NOBODY)
+        if opened is not None and payer.execution_id:
+            opened.named_execution = payer.execution_id
         cost = charge(reading, attributes, self.book, at=span.start_time or 0)
         outcome = self.executions.end(key, _facts(span, key, reading, cost))
         self._write(attributes, reading, cost, outcome)
@@ -169,6 +173,11 @@ class CostSpanProcessor(SpanProcessor):
     def _payer(self, span: Span | ReadableSpan, attributes: dict[str, Any], enclosing: Payer) -> Payer:
         own = payer_of(attributes)
         return own.over(enclosing).over(self._payer_around(span))
+
+    def _with_execution(self, span: Span | ReadableSpan, payer: Payer) -> Payer:
+        """Return the payer with the execution of the resource or process, where nothing else names one."""
+        execution_id = payer.execution_id or self._payer_around(span).execution_id
+        return payer._replace(execution_id=execution_id) if execution_id else payer
 
     def _payer_around(self, span: Span | ReadableSpan) -> Payer:
         resource = span.resource

@@ -189,6 +189,44 @@ def test_resource_names_the_environment() -> None:
     assert rig.attributes()["otel_cost.team"] == "platform"
 
 
+def test_the_resource_or_the_process_can_name_the_execution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that is one execution says so once, and all of its traces are that one."""
+    monkeypatch.setenv("OTEL_COST_EXECUTION_ID", "process-run")
+    by_process = Rig()
+    by_process.call()
+    by_resource = Rig(otel_cost__execution__id="job-7")
+    for _ in range(2):
+        with by_resource.tracer.start_as_current_span("root"):
+            by_resource.call()
+    assert by_process.attributes()["otel_cost.execution.id"] == "process-run"
+    assert by_resource.attributes()["otel_cost.execution.id"] == "job-7"
+    assert by_resource.attributes("root")["otel_cost.execution.model_calls"] == 2
+
+
+def test_an_execution_named_while_a_call_runs_counts(rig: Rig) -> None:
+    """An attribute set after the span began is as good as one it began with."""
+    with rig.tracer.start_as_current_span("chat", attributes=CALL) as span:
+        span.set_attribute("otel_cost.execution.id", "named-late")
+    named = rig.processor.execution("named-late")
+    assert named is not None
+    assert named.model_calls == 1
+
+
+def test_usage_that_comes_on_a_later_span_settles_its_request(rig: Rig) -> None:
+    """Logfire's streamed request is unpriced until the span with its usage ends; then it is one call."""
+    tracer = rig.provider.get_tracer("logfire.openai")
+    asked = {name: value for name, value in CALL.items() if "usage" not in name}
+    with rig.tracer.start_as_current_span("root"):
+        for _ in range(2):
+            tracer.start_span("request", attributes=asked, start_time=1).end(2)
+        for _ in range(2):
+            tracer.start_span("log", attributes=CALL, start_time=9).end(9)
+    root = rig.attributes("root")
+    assert root["otel_cost.execution.cost_usd"] == "0.00054"
+    assert root["otel_cost.execution.model_calls"] == 2
+    assert root["otel_cost.execution.unpriced_calls"] == 0
+
+
 def test_personal_ids_can_be_hashed() -> None:
     """With a key the user is replaced by a keyed hash, the same for the same user."""
     rig = Rig(Config(metrics=False, hash_key="secret"))
