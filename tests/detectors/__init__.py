@@ -1,0 +1,1 @@
+"""What the detectors find in recorded executions."""
