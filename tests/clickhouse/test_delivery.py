@@ -95,3 +95,17 @@ def test_a_batch_half_written_is_healed_by_delivering_it_again(store: Store) -> 
     for request in requests:
         spans.insert(store, [request])
     assert _said(store) == whole
+
+
+def test_a_trace_is_shown_whole_however_it_was_delivered(store: Store) -> None:
+    """Spans of one trace that came one by one within its last second are all in its tree."""
+    for number, start_ns in enumerate((200_000_000, 700_000_000, 999_999_999), start=1):
+        span = {
+            "traceId": "ab" * 16,
+            "spanId": f"{number:016x}",
+            "startTimeUnixNano": str(1_790_000_000_000_000_000 + start_ns),
+            "endTimeUnixNano": str(1_790_000_001_000_000_000),
+        }
+        spans.insert(store, [{"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}])
+    found = store.query("trace_spans", trace_ids=["ab" * 16]).dicts()
+    assert [span["span_id"] for span in found] == [f"{number:016x}" for number in (1, 2, 3)]
