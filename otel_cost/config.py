@@ -28,7 +28,10 @@ class Config:
 
     enabled: bool = setting("OTEL_COST_ENABLED", True, "Enrich spans at all.")
     prices: tuple[Path, ...] = setting(
-        "OTEL_COST_PRICES", (), "Price files laid over the catalogue, separated like PATH; later ones win."
+        "OTEL_COST_PRICES",
+        (),
+        "Price files laid over the catalogue, separated like PATH; later ones win. "
+        "Default: `prices` of the policy.",
     )
     emit_cost: bool = setting(
         "OTEL_COST_EMIT_COST",
@@ -59,6 +62,8 @@ class Config:
     def load(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Config:
         """Return the settings in force: arguments, then `OTEL_COST_*`, then defaults.
 
+        Price files that neither names are those of the policy file, where there is one.
+
         Raises:
             ConfigError: Naming every value that cannot be used, all together.
         """
@@ -73,9 +78,20 @@ class Config:
                 values[item.name] = _parse(text, item.default)
             except ValueError as error:
                 problems.append(f"{item.metadata['variable']}={_shown(item.name, text)} {error}")
+        if not values.get("prices") and "prices" not in arguments:
+            try:
+                values["prices"] = _prices_of_policy(environ)
+            except ConfigError as error:
+                problems.extend(error.problems)
         if problems:
             raise ConfigError(problems)
         return cls(**values, **arguments)
+
+
+def _prices_of_policy(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    from otel_cost.policy_file import prices_in_file
+
+    return prices_in_file(environ)
 
 
 def _parse(text: str, default: Any) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import typer
 
 from otel_cost import attributes as names
 from otel_cost.attribution import Payer
+from otel_cost.budgets import SECTIONS
 from otel_cost.cli.main import MODULES, app
 from otel_cost.emitters import QUIRKS
 from otel_cost.instrument import InstrumentConfig
@@ -49,6 +50,10 @@ OTHER_VARIABLES = {
         "`chdb://` and the user's data directory",
         "Where spans are kept: `chdb:///path` (embedded) or `clickhouse://user:pw@host:port/db`.",
     ),
+    "OTEL_COST_POLICY": (
+        "`otel-cost.yaml` in the working directory, where there is one",
+        "The policy file; see [budgets](budgets.md).",
+    ),
     "OTEL_COST_TOKEN": ("none", "What senders and readers must show `otel-cost up`; needed off loopback."),
 }
 
@@ -73,6 +78,13 @@ def settings() -> str:
             "",
             *_table(("variable", "default", "meaning"), [(f"`{row[0]}`", *row[1:]) for row in rows]),
             "",
+            "## Budgets",
+            "",
+            "Each can also be written in the policy file, and passed as an argument; [budgets](budgets.md)",
+            "shows the file. `off` lifts a limit that the file sets.",
+            "",
+            *_table(("variable", "in the file", "default", "meaning"), _policy_settings()),
+            "",
             "## Who pays, for a whole process",
             "",
             "Used where neither span nor enclosing `otel_cost.execution(...)` nor resource says.",
@@ -81,6 +93,14 @@ def settings() -> str:
             "",
         ]
     )
+
+
+def _policy_settings() -> Iterator[tuple[str, str, str, str]]:
+    for section, kind in SECTIONS.items():
+        for item in fields(kind):
+            if variable := item.metadata["variable"]:
+                default = _default("" if item.default in (MISSING, None) else item.default)
+                yield f"`{variable}`", f"`{section}.{item.name}`", default, item.metadata["help"]
 
 
 def _default(value: Any) -> str:
