@@ -22,6 +22,7 @@ MODULES = {
     "sql": "reports",
     "price": "price",
     "prices": "price",
+    "budgets": "budgets",
     "migrate": "reports",
     "doctor": "agents",
     "demo": "agents",

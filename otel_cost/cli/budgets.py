@@ -1,0 +1,117 @@
+"""`otel-cost budgets`: whether the policy is sound, and what it means for an execution."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from otel_cost import policy_report
+from otel_cost.budgets import NO_LIMIT_ADVICE, Policy
+from otel_cost.errors import ConfigError
+from otel_cost.pricing import PriceBook
+
+app = typer.Typer(no_args_is_help=True)
+budgets_app = typer.Typer(no_args_is_help=True, help="What may be spent, and what happens at a limit.")
+app.add_typer(budgets_app, name="budgets")
+out = Console(highlight=False, markup=False)
+
+FAILED = 1
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="FILE", help="The policy.", show_default=False),
+]
+
+
+@budgets_app.command("check")
+def check(file: File = None, as_json: AsJson = False) -> None:
+    """Check the policy and the price files it names, and tell every problem. Exit code 1 when there is one.
+
+    Without FILE it is the policy in force: OTEL_COST_POLICY, else otel-cost.yaml here, and the variables.
+    """
+    try:
+        policy = Policy.load(file)
+        book = PriceBook.load(policy.prices)
+    except ConfigError as error:
+        _show_problems(error.problems, as_json=as_json)
+        raise typer.Exit(FAILED) from None
+    notes = policy_report.notes(policy, book)
+    if as_json:
+        shown = {"ok": True, "file": _name(policy), "problems": [], "notes": notes}
+        _print_json({**shown, "policy": policy_report.as_json(policy)})
+        return
+    _say(f"ok: {_name(policy) or 'no policy file; variables and defaults'}")
+    for line in policy_report.summary(policy):
+        _say(line)
+    for note in notes:
+        _say(f"note: {note}")
+
+
+def _show_problems(problems: tuple[str, ...], *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"ok": False, "problems": list(problems)})
+        return
+    for problem in problems:
+        _say(problem)
+    _say(f"{len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+
+
+@budgets_app.command("explain")
+def explain(
+    file: File = None,
+    agent: Annotated[str, typer.Option(help="Of this agent.")] = "",
+    feature: Annotated[str, typer.Option(help="For this feature.")] = "",
+    user: Annotated[str, typer.Option(help="Started by this user.")] = "",
+    team: Annotated[str, typer.Option(help="Paid by this team.")] = "",
+    organization: Annotated[str, typer.Option(help="Paid by this organization.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show which limits hold for an execution, where each is written, and what happens when it is reached."""
+    policy = Policy.load(file)
+    who = {"agent": agent, "feature": feature, "user": user, "team": team, "organization": organization}
+    rules = policy_report.explain(policy, **who)
+    limits = policy.limits_for(agent=agent, feature=feature)
+    suggestion = None if limits.is_limited else NO_LIMIT_ADVICE
+    if as_json:
+        _print_json(
+            {
+                "file": _name(policy),
+                "mode": policy.guard.mode,
+                "execution": who,
+                "rules": [rule._asdict() for rule in rules],
+                "suggestion": suggestion,
+            }
+        )
+        return
+    _say(
+        f"policy: {_name(policy) or 'no file'}, guard: {policy.guard.mode} ({policy.origin('guard', 'mode')})"
+    )
+    out.print(_table(rules))
+    if suggestion:
+        _say(suggestion)
+
+
+def _table(rules: list[policy_report.Rule]) -> Table:
+    table = Table("section", "setting", "value", "from", "when reached", box=None, pad_edge=False)
+    for rule in rules:
+        table.add_row(*rule)
+    return table
+
+
+def _name(policy: Policy) -> str | None:
+    return str(policy.path) if policy.path else None
+
+
+def _say(line: str) -> None:
+    out.print(line, soft_wrap=True)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
