@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -9,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from otel_cost.attribution import Payer
 from otel_cost.budgets import (
     ENFORCE,
     LEVELS,
@@ -40,6 +42,8 @@ LEVEL_ACTIONS = {
     "organization": "hard: refuse new executions until somebody approves",
 }
 NOT_ENFORCED = "(this version checks it only)"
+PREFIX = "OTEL_COST_"
+OTHER_VARIABLES = frozenset({"OTEL_COST_POLICY", "OTEL_COST_STORE", "OTEL_COST_TOKEN"})
 _TYPICAL_CALL = Usage(input_tokens=10_000, output_tokens=1_000)
 """To compare models by; agents read some ten times what they write."""
 
@@ -159,6 +163,27 @@ def notes(policy: Policy, book: PriceBook) -> list[str]:
     if policy.guard.mode == OFF and policy.is_limited:
         found.append("limits are set, and the guard is off: nothing is stopped")
     return found
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return a note for each `OTEL_COST_*` variable that nothing reads: most likely a misspelt limit."""
+    known = known_variables()
+    names = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    found = []
+    for name in names:
+        close = difflib.get_close_matches(name, known, 1)
+        found.append(f"{name} is not read by anything" + (f"; did you mean {close[0]}?" if close else ""))
+    return found
+
+
+def known_variables() -> set[str]:
+    """Return every `OTEL_COST_*` variable there is."""
+    from otel_cost.instrument import InstrumentConfig
+
+    kinds = (InstrumentConfig, *SECTIONS.values())
+    settings = {item.metadata["variable"] for kind in kinds for item in fields(kind)}
+    payer = {f"{PREFIX}{name.upper()}" for name in Payer._fields}
+    return (settings | payer | OTHER_VARIABLES) - {""}
 
 
 def _is_above(value: Any, everywhere: Any) -> bool:

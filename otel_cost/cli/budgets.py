@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +43,7 @@ def check(file: File = None, as_json: AsJson = False) -> None:
     except ConfigError as error:
         _show_problems(error.problems, as_json=as_json)
         raise typer.Exit(FAILED) from None
-    notes = policy_report.notes(policy, book)
+    notes = policy_report.notes(policy, book) + policy_report.unknown_variables(os.environ)
     if as_json:
         shown = {"ok": True, "file": _name(policy), "problems": [], "notes": notes}
         _print_json({**shown, "policy": policy_report.as_json(policy)})

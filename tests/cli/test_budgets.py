@@ -118,6 +118,15 @@ def test_without_a_limit_it_says_what_a_sensible_one_is(tmp_path: Path) -> None:
         assert "OTEL_COST_BUDGET_USD=5.00" in done.stdout
 
 
+def test_a_misspelt_variable_is_noted(tmp_path: Path) -> None:
+    """A limit that nobody reads is worse than none."""
+    done = run(tmp_path, "check", OTEL_COST_BUDGT_USD="5", OTEL_COST_TEAM="search")
+    assert (
+        "note: OTEL_COST_BUDGT_USD is not read by anything; did you mean OTEL_COST_BUDGET_USD?" in done.stdout
+    )
+    assert "OTEL_COST_TEAM" not in done.stdout
+
+
 def test_an_explanation_of_a_broken_policy_is_bad_input(tmp_path: Path) -> None:
     """It says what is wrong, and exits as any command with bad input."""
     done = run(tmp_path, "explain", "nowhere.yaml")

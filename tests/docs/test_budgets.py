@@ -7,8 +7,12 @@ from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from otel_cost.budgets import SECTIONS, SUGGESTED_BUDGET_USD, TABLES, Policy
+from otel_cost.policy_report import known_variables
 from tests.data import ROOT
+from tests.docs import generate
 
 PAGE = (ROOT / "docs" / "budgets.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
@@ -51,7 +55,13 @@ def test_defaults_in_the_example_are_the_defaults(tmp_path: Path) -> None:
     assert _load(EXAMPLES[0], tmp_path).guard == Policy().guard
 
 
-def test_the_python_example_runs(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_every_variable_is_known() -> None:
+    """What `budgets check` takes for misspelt is what docs/settings.md does not name."""
+    documented = set(re.findall(r"`(OTEL_COST_\w+)`", generate.settings()))
+    assert known_variables() == documented
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines can be pasted."""
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
