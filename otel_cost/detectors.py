@@ -20,9 +20,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from heapq import nsmallest
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from otel_cost.money import usd_text
 
@@ -46,8 +45,8 @@ DEFAULT_THRESHOLDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 """How much of a pattern is a finding, per detector. What each number means is said at `Thresholds`."""
 
-MAX_EXECUTIONS = 2_048
-"""Executions watched. The one that was quiet the longest is forgotten first."""
+MAX_EXECUTIONS = 1_024
+"""Executions watched, at most 35 kB for each conversation. The one that was quiet the longest goes first."""
 MAX_CONVERSATIONS = 4
 MAX_KNOWN = 32
 """Calls and results a conversation remembers; what comes back later than that counts as new."""
@@ -58,8 +57,8 @@ MAX_NAME = 128
 MAX_PERIOD = 4
 """Longest round of calls that is looked for: A B, A B C, A B C D."""
 SKETCH_SIZE = 16
-SKETCHED_CHARACTERS = 4_096
-_WORD = re.compile(r"\w+")
+SKETCHED_CHARACTERS = 2_048
+_WORD = re.compile(rb"[\w\x80-\xff]+")
 
 
 class Thresholds(NamedTuple):
@@ -242,16 +241,19 @@ def sketch(text: str) -> frozenset[int]:
     How many of them two texts share estimates how many words they do (bottom-k sketches, Cohen and Kaplan
     2007); with no more than 16 different words in both together it is exact.
     """
-    words = {word.encode("utf-8", "surrogatepass") for word in _WORD.findall(text[:SKETCHED_CHARACTERS])}
-    return frozenset(nsmallest(SKETCH_SIZE, map(zlib.crc32, words)))
+    words = set(_WORD.findall(text[:SKETCHED_CHARACTERS].encode("utf-8", "surrogatepass")))
+    return frozenset(sorted(map(zlib.crc32, words))[:SKETCH_SIZE])
 
 
 def similarity_ratio(one: frozenset[int], other: frozenset[int]) -> float:
     """Return the share of words that two sketched texts have in common, 0 to 1."""
-    union: frozenset[int] = one | other
+    shared = one & other
+    if not shared:
+        return 0.0
+    union = one | other
     if len(union) > SKETCH_SIZE:
-        union = frozenset(nsmallest(SKETCH_SIZE, union))
-    return len(one & other & union) / len(union) if union else 0.0
+        union = frozenset(sorted(union)[:SKETCH_SIZE])
+    return len(shared & union) / len(union)
 
 
 class Watch:
@@ -418,10 +420,19 @@ class Watches:
             watch.after_fork()
 
 
-Key = tuple[str, int]
-"""A call: the tool, and the fingerprint of its arguments."""
 Outcome = tuple[bool, int | None]
-"""What came of it: whether it failed, and the fingerprint of its result."""
+"""What came of a call: whether it failed, and the fingerprint of its result."""
+
+
+class _Made(NamedTuple):
+    """A call that was made: its tool, a hash of tool and arguments, and what came of it."""
+
+    tool: str
+    key: int
+    outcome: Outcome
+
+    def is_repeat_of(self, other: _Made) -> bool:
+        return self.key == other.key and _is_same(self.outcome, other.outcome)
 
 
 class _Streak:
@@ -465,9 +476,15 @@ class _Similar(_Streak):
 
     __slots__ = ("key", "outcome", "sketch")
 
-    key: Key
+    key: int
     outcome: Outcome
     sketch: frozenset[int]
+
+
+def _bound(recent: dict[Any, Any], size: int) -> None:
+    """Forget what was used least recently."""
+    if len(recent) > size:
+        del recent[next(iter(recent))]
 
 
 def _is_same(one: Outcome, other: Outcome) -> bool:
@@ -499,9 +516,9 @@ class _Conversation:
 
     def __init__(self, limits: Thresholds) -> None:
         self._thresholds = limits
-        self._known: OrderedDict[Key, _Known] = OrderedDict()
-        self._results: OrderedDict[int, None] = OrderedDict()
-        self._similar: OrderedDict[str, _Similar] = OrderedDict()
+        self._known: dict[int, _Known] = {}
+        self._results: dict[int, bool] = {}
+        self._similar: dict[str, _Similar] = {}
         self._rounds = _Rounds()
         self._growth = _Growth()
         self._discarded, self._failed_calls, self._failed_tools = _Streak(), _Streak(), _Streak()
@@ -576,20 +593,21 @@ class _Conversation:
 
     def _called(self, call: ToolCallOutcome, cost_picousd: int) -> Iterator[Finding]:
         self._at += 1
-        name = call.name[:MAX_NAME]
-        key, outcome = (name, call.arguments), (call.is_failed, call.result)
-        is_progress = self._is_progress(key, call)
-        yield from self._identical(key, outcome, cost_picousd)
-        yield from self._nearly(key, call, cost_picousd)
-        yield from self._going_round(key, outcome, cost_picousd)
-        yield from self._failing(name, call.is_failed, cost_picousd)
+        tool = call.name[:MAX_NAME]
+        made = _Made(tool, hash((tool, call.arguments)), (call.is_failed, call.result))
+        is_progress = self._is_progress(made)
+        yield from self._identical(made, cost_picousd)
+        yield from self._nearly(made, call.sketch, cost_picousd)
+        yield from self._going_round(made, cost_picousd)
+        yield from self._failing(made, cost_picousd)
         if is_progress:
-            self._progressed(name)
+            self._progressed(tool)
 
-    def _is_progress(self, key: Key, call: ToolCallOutcome) -> bool:
+    def _is_progress(self, made: _Made) -> bool:
         """Whether a call brought the agent on: it worked, and it or what came of it is new."""
-        is_news = call.result is not None and self._is_new(call.result)
-        return not call.is_failed and (is_news or key not in self._known)
+        has_failed, result = made.outcome
+        is_news = result is not None and self._is_new(result)
+        return not has_failed and (is_news or made.key not in self._known)
 
     def _progressed(self, tool: str) -> None:
         self._progress_at = self._at
@@ -599,37 +617,26 @@ class _Conversation:
                 similar.reset()
 
     def _is_new(self, result: int) -> bool:
-        if result in self._results:
-            self._results.move_to_end(result)
-            return False
-        self._results[result] = None
-        if len(self._results) > MAX_KNOWN:
-            self._results.popitem(last=False)
-        return True
+        is_new = self._results.pop(result, True)
+        self._results[result] = False
+        _bound(self._results, MAX_KNOWN)
+        return is_new
 
-    def _identical(self, key: Key, outcome: Outcome, cost_picousd: int) -> Iterator[Finding]:
+    def _identical(self, made: _Made, cost_picousd: int) -> Iterator[Finding]:
         """The same call with the same outcome.
 
         One that works is only idle when nothing new came of anything since: after an edit, running the tests
         again is work. One that fails is idle at once, but not once the agent has long done other things.
         """
-        known = self._recall(key)
-        if known.count and not self._is_idle(known, outcome):
+        known = self._known.pop(made.key, None) or _Known()
+        self._known[made.key] = known
+        _bound(self._known, MAX_KNOWN)
+        if known.count and not self._is_idle(known, made.outcome):
             known.reset()
         known.add(cost_picousd)
-        known.at, known.outcome = self._at, outcome
+        known.at, known.outcome = self._at, made.outcome
         if known.is_due(self._thresholds.identical_calls):
-            yield known.finding(IDENTICAL_CALLS, f"calls of {key[0]} with the same arguments", key[0])
-
-    def _recall(self, key: Key) -> _Known:
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = _Known()
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(key)
-        return known
+            yield known.finding(IDENTICAL_CALLS, f"calls of {made.tool} with the same arguments", made.tool)
 
     def _is_idle(self, known: _Known, outcome: Outcome) -> bool:
         if not _is_same(known.outcome, outcome):
@@ -638,57 +645,45 @@ class _Conversation:
             return self._at - known.at <= self._thresholds.identical_within_calls
         return known.at >= self._progress_at
 
-    def _nearly(self, key: Key, call: ToolCallOutcome, cost_picousd: int) -> Iterator[Finding]:
+    def _nearly(self, made: _Made, words: frozenset[int], cost_picousd: int) -> Iterator[Finding]:
         """Calls of one tool with nearly the same arguments that all fail, or all bring the same.
 
         A search that is put otherwise and finds something else is work. Identical calls are left to
         `_identical`; they neither make such a row nor end it.
         """
-        last = self._recall_similar(key[0])
-        if last.count and last.key == key:
+        last = self._similar.pop(made.tool, None) or _Similar()
+        self._similar[made.tool] = last
+        _bound(self._similar, MAX_SIMILAR_TOOLS)
+        if last.count and last.key == made.key:
             last.cost_picousd += cost_picousd
             return
-        if not (last.count and self._is_near(last, call)):
+        if not (last.count and self._is_near(last, made.outcome, words)):
             last.reset()
         last.add(cost_picousd)
-        last.key, last.sketch, last.outcome = key, call.sketch, (call.is_failed, call.result)
+        last.key, last.sketch, last.outcome = made.key, words, made.outcome
         if last.is_due(self._thresholds.near_calls):
-            yield last.finding(
-                NEAR_IDENTICAL_CALLS, f"calls of {key[0]} with nearly the same arguments", key[0]
-            )
+            what = f"calls of {made.tool} with nearly the same arguments"
+            yield last.finding(NEAR_IDENTICAL_CALLS, what, made.tool)
 
-    def _recall_similar(self, tool: str) -> _Similar:
-        similar = self._similar.get(tool)
-        if similar is None:
-            similar = self._similar[tool] = _Similar()
-            if len(self._similar) > MAX_SIMILAR_TOOLS:
-                self._similar.popitem(last=False)
-        else:
-            self._similar.move_to_end(tool)
-        return similar
+    def _is_near(self, last: _Similar, outcome: Outcome, words: frozenset[int]) -> bool:
+        is_idle = outcome[0] if last.outcome[0] else _is_same(last.outcome, outcome)
+        return is_idle and similarity_ratio(last.sketch, words) >= self._thresholds.near_similarity_ratio
 
-    def _is_near(self, last: _Similar, call: ToolCallOutcome) -> bool:
-        has_failed, _ = last.outcome
-        is_idle = call.is_failed if has_failed else _is_same(last.outcome, (call.is_failed, call.result))
-        return (
-            is_idle and similarity_ratio(last.sketch, call.sketch) >= self._thresholds.near_similarity_ratio
-        )
-
-    def _going_round(self, key: Key, outcome: Outcome, cost_picousd: int) -> Iterator[Finding]:
-        for period, streak in self._rounds.add((key, outcome), cost_picousd):
+    def _going_round(self, made: _Made, cost_picousd: int) -> Iterator[Finding]:
+        for period, streak in self._rounds.add(made, cost_picousd):
             if streak.is_due(self._thresholds.ping_pong_rounds * period):
                 tools = " ".join(self._rounds.tools(period))
                 rounds = streak.count // period
                 message = f"{PING_PONG}: {rounds} rounds of {tools}, ${usd_text(streak.cost_picousd)} so far"
                 yield Finding(PING_PONG, message, streak.cost_picousd, rounds, tools)
 
-    def _failing(self, tool: str, is_failed: bool, cost_picousd: int) -> Iterator[Finding]:
-        if not is_failed:
+    def _failing(self, made: _Made, cost_picousd: int) -> Iterator[Finding]:
+        if not made.outcome[0]:
             self._failed_tools.reset()
             return
         self._failed_tools.add(cost_picousd)
         if self._failed_tools.is_due(self._thresholds.failed_tool_calls):
-            yield self._failed_tools.finding(RETRY_STORM, "failed tool calls in a row", tool)
+            yield self._failed_tools.finding(RETRY_STORM, "failed tool calls in a row", made.tool)
 
 
 class _Rounds:
@@ -697,16 +692,18 @@ class _Rounds:
     __slots__ = ("_last", "_streaks")
 
     def __init__(self) -> None:
-        self._last: deque[tuple[tuple[Key, Outcome], int]] = deque(maxlen=MAX_PERIOD)
+        self._last: deque[tuple[_Made, int]] = deque(maxlen=MAX_PERIOD)
         self._streaks = {period: _Streak() for period in range(2, MAX_PERIOD + 1)}
 
-    def add(self, call: tuple[Key, Outcome], cost_picousd: int) -> Iterator[tuple[int, _Streak]]:
+    def add(self, made: _Made, cost_picousd: int) -> Iterator[tuple[int, _Streak]]:
         """Take a call; yield the rounds it goes on with, by the calls in each."""
         last = list(self._last)
-        self._last.append((call, cost_picousd))
+        self._last.append((made, cost_picousd))
+        is_constant = bool(last) and made.is_repeat_of(last[-1][0])
         for period, streak in self._streaks.items():
-            if len(last) < period or not _is_repeat(last[-period][0], call) or _is_repeat(last[-1][0], call):
-                streak.reset()
+            if len(last) < period or is_constant or not made.is_repeat_of(last[-period][0]):
+                if streak.count:
+                    streak.reset()
                 continue
             if not streak.count:
                 for _, cost in last[-period:]:
@@ -716,11 +713,7 @@ class _Rounds:
 
     def tools(self, period: int) -> list[str]:
         """Return the tools of the last round."""
-        return [key[0] for (key, _), _ in list(self._last)[-period:]]
-
-
-def _is_repeat(one: tuple[Key, Outcome], other: tuple[Key, Outcome]) -> bool:
-    return one[0] == other[0] and _is_same(one[1], other[1])
+        return [made.tool for made, _ in list(self._last)[-period:]]
 
 
 class _Growth(_Streak):
