@@ -1,10 +1,10 @@
-"""See what AI agents spend, from the OpenTelemetry spans they already emit.
+"""See what AI agents spend, from the OpenTelemetry spans they already emit, and stop what overspends.
 
 ```python
 import otel_cost
 
 otel_cost.install()  # price every model call of this process
-with otel_cost.execution(user="u-1"):  # and say who pays
+with otel_cost.execution(user="u-1", budget_usd="0.50"):  # say who pays, and how much at most
     agent.run()
 ```
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otel_cost.attribution import Payer, execution
     from otel_cost.config import Config
-    from otel_cost.errors import ConfigError, OtelCostError, UnknownModelError, UsageError
+    from otel_cost.errors import BudgetExceeded, ConfigError, OtelCostError, UnknownModelError, UsageError
     from otel_cost.instrument import install
     from otel_cost.pricing import Charge, PriceBook
     from otel_cost.processor import CostSpanProcessor
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "BudgetExceeded": "errors",
     "Charge": "pricing",
     "Config": "config",
     "ConfigError": "errors",
@@ -42,6 +43,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BudgetExceeded",
     "Charge",
     "Config",
     "ConfigError",

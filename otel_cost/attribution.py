@@ -14,12 +14,15 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
 
 from otel_cost import attributes as names
+from otel_cost.errors import ConfigError
+from otel_cost.money import to_picousd
 
 MAX_PAYER_TEXT = 128
 """Longer values are cut: a payer is a name or an id, and rollups group by it."""
@@ -28,6 +31,7 @@ BAGGAGE_PREFIX = "otel_cost."
 EXECUTION_ID_NAME = names.EXECUTION_ID[0]
 
 _PAYER_KEY = context.create_key("otel_cost.payer")
+_BUDGET_KEY = context.create_key("otel_cost.budget")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -59,6 +63,21 @@ class Payer(NamedTuple):
     def attributes(self) -> dict[str, str]:
         """Return the known fields as span attributes (`otel_cost.team`, ...)."""
         return {name: text for name, text in zip(_ATTRIBUTES, self, strict=True) if text}
+
+
+class Budget(NamedTuple):
+    """What an `execution(...)` may spend.
+
+    Attributes:
+        scope: Its name in a ledger: `execution:<id>`, and a part behind it for a nested budget.
+        limit_picousd: None: what the policy gives an execution.
+        within: The scope around it, which it shares the money of; empty for none.
+    """
+
+    execution_id: str
+    scope: str
+    limit_picousd: int | None = None
+    within: str = ""
 
 
 NOBODY = Payer()
@@ -106,10 +125,17 @@ def payer_of_context(at: Context | None = None) -> Payer:
     return Payer(*(clean(carried.get(name)) for name in _ATTRIBUTES)) if carried else NOBODY
 
 
+def budget_of_context(at: Context | None = None) -> Budget | None:
+    """Return the budget of the enclosing `execution(...)` of this process; None outside of any."""
+    here = (context.get_current() if at is None else at).get(_BUDGET_KEY)
+    return here if isinstance(here, Budget) else None
+
+
 @contextmanager
 def execution(
     execution_id: str | None = None,
     *,
+    budget_usd: Decimal | str | float | None = None,
     organization: str | None = None,
     team: str | None = None,
     user: str | None = None,
@@ -127,12 +153,18 @@ def execution(
 
     Args:
         execution_id: Names the run; default: the enclosing one's, or a new id when there is no open span.
+        budget_usd: What may be spent inside, in USD; a call that does not fit raises `BudgetExceeded`. Nested
+            ones are capped by what is left around them. Default: what the policy gives an execution.
         propagate: Carry the payer to called services as baggage. Instrumented clients then send it with every
             request, also to third parties: turn it off, or hash ids, where that matters.
 
     Yields:
         The payer in force.
+
+    Raises:
+        ConfigError: The budget is not an amount of USD.
     """
+    limit_picousd = None if budget_usd is None else _limit(budget_usd)
     asked = Payer(
         clean(execution_id),
         *(
@@ -144,7 +176,8 @@ def execution(
     is_root = not trace.get_current_span().get_span_context().is_valid
     if is_root and not payer.execution_id:
         payer = payer._replace(execution_id=uuid.uuid4().hex)
-    token = context.attach(_with_payer(payer, propagate=propagate))
+    held = _with_payer(payer, propagate=propagate)
+    token = context.attach(context.set_value(_BUDGET_KEY, _budget(payer, limit_picousd), held))
     try:
         if is_root:
             name = f"invoke_agent {payer.agent}" if payer.agent else "execution"
@@ -154,6 +187,35 @@ def execution(
             yield payer
     finally:
         context.detach(token)
+
+
+def _limit(budget_usd: Decimal | str | float) -> int:
+    """Return a budget in pico-USD, and make sure that there is a guard to hold it."""
+    from otel_cost.guard import clients
+
+    try:
+        limit_picousd = to_picousd(Decimal(str(budget_usd)))
+    except (ArithmeticError, ValueError):
+        limit_picousd = -1
+    if limit_picousd < 0:
+        raise ConfigError(f"budget_usd={budget_usd!r} is not an amount of USD; write 10 or '0.50'")
+    clients.ensure()
+    return limit_picousd
+
+
+def _budget(payer: Payer, limit_picousd: int | None) -> Budget | None:
+    """Return the budget of an execution that begins: a part of the one around it, unless nothing is asked."""
+    around = budget_of_context()
+    execution_id = payer.execution_id
+    if not execution_id:
+        execution_id = f"{trace.get_current_span().get_span_context().trace_id:032x}"
+    if around is None:
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd)
+    if execution_id != around.execution_id:
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around.scope)
+    if limit_picousd is None:
+        return around
+    return Budget(execution_id, f"{around.scope}/{uuid.uuid4().hex[:8]}", limit_picousd, around.scope)
 
 
 def _with_payer(payer: Payer, *, propagate: bool) -> Context:

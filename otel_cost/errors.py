@@ -9,11 +9,14 @@ OtelCostError
 └── IngestError            telemetry that cannot be accepted
     ├── MalformedError     it will never be accepted: do not retry
     └── BackpressureError  not now: retry after `retry_after_s`
+
+BudgetExceeded             a limit is reached; a BaseException, because agents retry and swallow the others
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 
 class OtelCostError(Exception):
@@ -75,3 +78,57 @@ class BackpressureError(IngestError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class BudgetExceeded(BaseException):
+    """A limit is reached: the request was not sent, and the agent should end.
+
+    Derived from `BaseException`: clients retry an `Exception`, frameworks wrap it and agents catch it, so
+    that the loop it should end goes on.
+
+    Attributes:
+        execution_id: The agent run.
+        scope: What the limit applies to: `execution:<id>`.
+        limit_usd: The limit.
+        spent_usd: What was spent within it.
+        reserved_usd: What calls in flight hold of it.
+        asked_usd: What the refused request could cost.
+        request: The refused request: method, host, path and model.
+        last_calls: The last calls of the execution and what they cost, newest last.
+    """
+
+    def __init__(
+        self,
+        *,
+        execution_id: str,
+        scope: str,
+        limit_usd: Decimal,
+        spent_usd: Decimal,
+        reserved_usd: Decimal,
+        asked_usd: Decimal,
+        request: str,
+        last_calls: Sequence[str] = (),
+    ) -> None:
+        self.execution_id = execution_id
+        self.scope = scope
+        self.limit_usd = limit_usd
+        self.spent_usd = spent_usd
+        self.reserved_usd = reserved_usd
+        self.asked_usd = asked_usd
+        self.request = request
+        self.last_calls = tuple(last_calls)
+        super().__init__(self._explain())
+
+    def _explain(self) -> str:
+        recent = f" Last calls: {'; '.join(self.last_calls)}." if self.last_calls else ""
+        return (
+            f"execution {self.execution_id} may spend {_money(self.limit_usd)} ({self.scope}): "
+            f"{_money(self.spent_usd)} is spent, {_money(self.reserved_usd)} is held by calls in flight, and "
+            f"{self.request} may cost {_money(self.asked_usd)}; it was not sent.{recent} To allow more, "
+            "raise OTEL_COST_BUDGET_USD or the budget_usd of execution(...)."
+        )
+
+
+def _money(usd: Decimal) -> str:
+    """Return an amount to read: cents, or as many digits as a smaller one needs."""
+    return f"${usd:.2f}" if usd >= 1 or not usd else f"${usd:.3g}" if usd < Decimal("0.01") else f"${usd:.4f}"

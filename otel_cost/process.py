@@ -132,7 +132,12 @@ class Root:
         tracer = trace.get_tracer(SCOPE)
         self.span = tracer.start_span(f"execution {name}", context=_inherited(os.environ))
         self._pid = os.getpid()
-        self._is_open = True
+        self.is_open = True
+
+    @property
+    def execution_id(self) -> str:
+        """The trace, in hexadecimal."""
+        return f"{self.span.get_span_context().trace_id:032x}"
 
     def enter(self) -> None:
         """Make the span the parent of what this process does from now on."""
@@ -155,14 +160,24 @@ class Root:
 
     def end(self) -> None:
         """End the span once, and only in the process that started it."""
-        if self._is_open and os.getpid() == self._pid:
-            self._is_open = False
+        if self.is_open and os.getpid() == self._pid:
+            self.is_open = False
             self.span.end()
+
+
+_roots: list[Root] = []
+"""The root of this process, where it has one."""
+
+
+def root_execution_id() -> str | None:
+    """Return the execution that this process is, for what no span is around; None where it is not one."""
+    return _roots[0].execution_id if _roots and _roots[0].is_open else None
 
 
 def start_root(name: str) -> Root:
     """Open the root span of this process, fail it on an unhandled exception, close it at a server's start."""
     root = Root(name)
+    _roots[:] = [root]
     root.enter()
     _fail_on_unhandled_exception(root)
     for module, entry in SERVER_ENTRIES:

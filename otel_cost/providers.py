@@ -72,6 +72,53 @@ PASS_THROUGH = ("openrouter",)
 """Hosts that bill a model at the price of its maker, so an unlisted one is looked up there
 (https://openrouter.ai/docs/faq)."""
 
+ENDPOINTS: dict[str, str] = {
+    "anthropic": r"api\.anthropic\.com",
+    "aws": r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)",
+    "azure": r"([^/]*\.)?(openai\.azure\.com|azure-api\.net|cognitiveservices\.azure\.com"
+    r"|(services|inference)\.ai\.azure\.com)",
+    "avian": r"api\.avian\.io",
+    "baseten": r"inference\.baseten\.co",
+    "cerebras": r"api\.cerebras\.ai",
+    "cloudflare": r"api\.cloudflare\.com/client/v4/accounts/[^/]+/ai|gateway\.ai\.cloudflare\.com",
+    "cohere": r"api\.cohere\.(ai|com)",
+    "databricks": r"[^/]*\.((cloud|gcp)\.databricks\.com|azuredatabricks\.net)/serving-endpoints",
+    "deepseek": r"api\.deepseek\.com",
+    "doubleword": r"api\.doubleword\.ai",
+    "fireworks": r"api\.fireworks\.ai",
+    "github-copilot": r"api\.githubcopilot\.com",
+    "google": r"generativelanguage\.googleapis\.com|([^/]*-)?aiplatform\.googleapis\.com",
+    "groq": r"api\.groq\.com",
+    "huggingface_cerebras": r"router\.huggingface\.co/cerebras",
+    "huggingface_fireworks-ai": r"router\.huggingface\.co/fireworks-ai",
+    "huggingface_groq": r"router\.huggingface\.co/groq",
+    "huggingface_hyperbolic": r"router\.huggingface\.co/hyperbolic",
+    "huggingface_nebius": r"router\.huggingface\.co/nebius",
+    "huggingface_novita": r"router\.huggingface\.co/novita",
+    "huggingface_nscale": r"router\.huggingface\.co/nscale",
+    "huggingface_ovhcloud": r"router\.huggingface\.co/ovhcloud",
+    "huggingface_publicai": r"router\.huggingface\.co/publicai",
+    "huggingface_sambanova": r"router\.huggingface\.co/sambanova",
+    "huggingface_together": r"router\.huggingface\.co/together",
+    "minimax": r"api\.minimaxi?\.(com|io|chat)",
+    "mistral": r"(api|codestral)\.mistral\.ai",
+    "moonshotai": r"api\.moonshot\.(ai|cn)",
+    "novita": r"api\.novita\.ai",
+    "openai": r"([a-z]+\.)?api\.openai\.com",
+    "openrouter": r"(api\.)?openrouter\.ai",
+    "ovhcloud": r"oai\.endpoints\.kepler\.ai\.cloud\.ovh\.net",
+    "perplexity": r"api\.perplexity\.ai",
+    "together": r"api\.together\.(xyz|ai)",
+    "voyageai": r"api\.voyageai\.com",
+    "x-ai": r"([a-z0-9-]+\.)?api\.x\.ai",
+    "zai": r"api\.z\.ai",
+    "zhipuai": r"open\.bigmodel\.cn",
+}
+"""Where requests to each provider go: a regular expression for the beginning of host and path.
+
+From the providers' API references, and genai-prices 0.2.3 (field `api_pattern`), 2026-11.
+"""
+
 _SEPARATORS = re.compile(r"[._-]")
 
 
@@ -108,3 +155,15 @@ def provider_regexp(provider: str) -> str:
 def _name_regexp(name: str) -> str:
     stem = re.escape(name.removesuffix("*")).replace("\\-", "-")
     return rf"{stem}(?:[._-][^/]*)?" if name.endswith("*") else stem
+
+
+_ENDPOINT = re.compile(
+    "|".join(f"(?P<p{number}>{pattern})(?=[:/]|$)" for number, pattern in enumerate(ENDPOINTS.values()))
+)
+_ENDPOINT_PROVIDERS = tuple(ENDPOINTS)
+
+
+def endpoint_provider(host: str, path: str = "") -> str | None:
+    """Return the provider whose API a host in lower case and path belong to, or None where none is known."""
+    found = _ENDPOINT.match(host + path)
+    return _ENDPOINT_PROVIDERS[int(str(found.lastgroup)[1:])] if found else None

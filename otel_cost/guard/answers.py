@@ -1,0 +1,273 @@
+"""What a provider's answer says it used, whole or streamed, read from the bytes as they pass.
+
+Where a stream ends early, the usage it never sent is estimated from the text it did send.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+from otel_cost import documents
+from otel_cost.usage import MAX_COUNT, Usage, to_usage
+
+Json = dict[str, Any]
+
+MAX_PENDING_BYTES = 8 * 1024 * 1024
+"""Longest event kept while it is incomplete; a longer one is given up, and the usage in it is not known."""
+
+_USAGE_PLACES = (
+    ("usage",),  # OpenAI chat, Anthropic, Bedrock Converse, Cohere v2, Mistral
+    ("response", "usage"),  # OpenAI responses: response.completed
+    ("message", "usage"),  # Anthropic: message_start
+    ("usageMetadata",),  # Gemini
+    ("delta", "usage"),  # Cohere v2: message-end
+    ("x_groq", "usage"),  # Groq
+    ("meta",),  # Cohere v1
+)
+_TEXT_KEYS = frozenset(
+    {
+        "content",
+        "text",
+        "delta",
+        "thinking",
+        "partial_json",
+        "arguments",
+        "reasoning",
+        "reasoning_content",
+        "refusal",
+        "input",
+        "output",
+        "transcript",
+        "generation",
+        "response",
+        "completion",
+    }
+)
+"""Where streamed text stands, in whichever API."""
+
+
+class Answer:
+    """What is known of one answer so far.
+
+    Attributes:
+        model: As the provider names it; empty until it does.
+        service_tier: As the provider names it; empty where it does not.
+        output_bytes: UTF-8 bytes of text received.
+        is_final: The provider has said what the whole answer used. Anthropic's first event says a part.
+    """
+
+    def __init__(self) -> None:
+        self.model = ""
+        self.service_tier = ""
+        self.output_bytes = 0
+        self.is_final = False
+        self._reported: dict[str, Any] = {}
+
+    def usage_of(self, is_embedding: bool) -> Usage | None:
+        """Return what the provider said it used; None as long as it has not said all."""
+        return self._usage("embeddings" if is_embedding else "") if self.is_final or is_embedding else None
+
+    @property
+    def input_usage(self) -> Usage | None:
+        """What it said of the input alone, which Anthropic tells at the start of a stream."""
+        usage = self._usage("")
+        return usage and usage._replace(output_tokens=0, reasoning_tokens=0)
+
+    def _usage(self, operation: str) -> Usage | None:
+        reported = documents.provider_usage(self._reported)
+        counts = {name: count for name, count in reported.items() if _is_count(count)}
+        exclusive = documents.input_excludes_cache(self._reported)
+        return to_usage(counts, exclusive=exclusive, operation=operation)
+
+    def take(self, document: Json) -> None:
+        """Learn from a whole answer, or from one event of a streamed one."""
+        for place in _USAGE_PLACES:
+            found = _at(document, place)
+            if isinstance(found, Mapping) and found:
+                self._merge(found)
+                self.is_final = self.is_final or document.get("type") != "message_start"
+        if "prompt_eval_count" in document or "eval_count" in document:
+            # https://docs.ollama.com/api#response: on the last line of a stream
+            self._merge(
+                {
+                    "prompt_tokens": document.get("prompt_eval_count", 0),
+                    "completion_tokens": document.get("eval_count", 0),
+                }
+            )
+            self.is_final = True
+        self._name(document)
+        self.output_bytes += text_bytes(document)
+
+    def _merge(self, usage: Mapping[str, Any]) -> None:
+        """Later amounts replace earlier ones: streams repeat running totals."""
+        for units in ("billed_units", "tokens"):  # Cohere
+            if isinstance(usage.get(units), Mapping):
+                usage = usage[units]
+                break
+        self._reported.update({name: value for name, value in usage.items() if value is not None})
+
+    def _name(self, document: Json) -> None:
+        for holder in (document, document.get("response"), document.get("message")):
+            if isinstance(holder, dict):
+                model = holder.get("model") or holder.get("modelVersion")
+                tier = holder.get("service_tier") or holder.get("serviceTier")
+                self.model = model if isinstance(model, str) else self.model
+                self.service_tier = tier if isinstance(tier, str) else self.service_tier
+        tier = self._reported.get("service_tier")
+        self.service_tier = tier if isinstance(tier, str) else self.service_tier
+
+
+class Reader:
+    """Reads an answer from its bytes, whatever pieces they come in.
+
+    Args:
+        content_type: Of the response; tells a stream from a document.
+        content_encoding: Of the response; `gzip` and `deflate` are undone, others leave usage unknown.
+    """
+
+    def __init__(self, content_type: str = "", content_encoding: str = "") -> None:
+        self.answer = Answer()
+        self._pending = bytearray()
+        self._split = _splitter(content_type)
+        self._inflate = _decompressor(content_encoding)
+        self._gave_up = False
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the response."""
+        if self._gave_up or not data:
+            return
+        self._pending += self._inflate.decompress(data) if self._inflate else data
+        for document in self._split(self._pending, False):
+            self.answer.take(document)
+        if len(self._pending) > MAX_PENDING_BYTES:
+            self._gave_up = True
+            self._pending.clear()
+
+    def finish(self) -> Answer:
+        """Return what is known once no more bytes come."""
+        if not self._gave_up:
+            for document in self._split(self._pending, True):
+                self.answer.take(document)
+        return self.answer
+
+
+def read_answer(body: bytes) -> Answer:
+    """Return what a whole answer says."""
+    reader = Reader()
+    reader.feed(body)
+    return reader.finish()
+
+
+def _decompressor(content_encoding: str) -> Any:
+    if content_encoding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(31)
+    if content_encoding == "deflate":
+        return zlib.decompressobj()
+    return None
+
+
+def _splitter(content_type: str) -> Any:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return _events
+    if kind == "application/vnd.amazon.eventstream":
+        return _aws_messages
+    if kind in ("application/x-ndjson", "application/jsonl"):
+        return _json_lines
+    return _document
+
+
+def _events(pending: bytearray, is_end: bool) -> Iterator[Json]:
+    """Events of one data line each: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+    for line in _lines(pending, is_end):
+        if line.startswith(b"data:"):
+            yield from _parse(line[5:])
+
+
+def _json_lines(pending: bytearray, is_end: bool) -> Iterator[Json]:
+    for line in _lines(pending, is_end):
+        yield from _parse(line)
+
+
+def _lines(pending: bytearray, is_end: bool) -> Iterator[bytes]:
+    while (end := pending.find(b"\n")) >= 0:
+        line = bytes(pending[:end])
+        del pending[: end + 1]
+        yield line
+    if is_end and pending:
+        yield bytes(pending)
+        pending.clear()
+
+
+def _document(pending: bytearray, is_end: bool) -> Iterator[Json]:
+    """One document, or the array that Gemini streams when it is not asked for events."""
+    if is_end and pending:
+        yield from _parse(bytes(pending))
+        pending.clear()
+
+
+def _aws_messages(pending: bytearray, is_end: bool) -> Iterator[Json]:
+    """Lengths, headers, payload, checksums: https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html."""
+    while len(pending) >= 16:
+        total, headers = struct.unpack_from("!II", pending)
+        if total < 16 or headers > total - 16:
+            pending.clear()
+            return
+        if len(pending) < total:
+            return
+        payload = bytes(pending[12 + headers : total - 4])
+        del pending[:total]
+        for document in _parse(payload):
+            yield from _invoked(document)
+
+
+def _invoked(document: Json) -> Iterator[Json]:
+    """InvokeModel puts the model's own event into base64."""
+    inner = document.get("bytes")
+    if not isinstance(inner, str):
+        yield document
+        return
+    try:
+        content = base64.b64decode(inner)
+    except ValueError:
+        return
+    yield from _parse(content)
+
+
+def _parse(text: bytes) -> Iterator[Json]:
+    text = text.strip()
+    if text[:1] not in (b"{", b"["):
+        return
+    try:
+        read = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    for document in read if isinstance(read, list) else (read,):
+        if isinstance(document, dict):
+            yield document
+
+
+def text_bytes(value: Any, *, key: str = "") -> int:
+    """Return the UTF-8 bytes of the text that a piece of an answer holds."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "surrogatepass")) if key in _TEXT_KEYS else 0
+    if isinstance(value, dict):
+        return sum(text_bytes(item, key=name) for name, item in value.items())
+    if isinstance(value, list):
+        return sum(text_bytes(item, key=key) for item in value)
+    return 0
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+
+
+def _at(document: Any, place: tuple[str, ...]) -> Any:
+    for key in place:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document

@@ -1,0 +1,455 @@
+"""Where requests leave the process: the HTTP clients that model SDKs send through, each wrapped once.
+
+A client's `send` is wrapped, not its transport: transports are replaced, by LiteLLM for one, and leak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import wrapt
+
+from otel_cost.containment import contained, count
+from otel_cost.guard import Guard, Ticket, default_guard
+from otel_cost.guard.answers import Reader, read_answer
+from otel_cost.guard.calls import ModelCall, recognise
+
+_is_inside: ContextVar[bool] = ContextVar("otel_cost_guarded", default=False)
+"""A client that sends through another one is admitted once."""
+
+_installed: set[str] = set()
+_install_lock = threading.Lock()
+_current: list[Guard] = []
+
+
+def install(guard: Guard) -> None:
+    """Guard every client, those imported already and those imported later, with this guard and no other."""
+    _current[:] = [guard]
+    with contained("carry budgets into threads"):
+        _follow_threads()
+    with _install_lock:
+        for module, hook in _HOOKS.items():
+            if module not in _installed:
+                _installed.add(module)
+                wrapt.register_post_import_hook(_contained_hook(module, hook), module)
+
+
+def _follow_threads() -> None:
+    """Let threads and pools spend the budget of whoever starts them: Python leaves a context behind there."""
+    from opentelemetry.instrumentation.threading import ThreadingInstrumentor
+
+    instrumentor = ThreadingInstrumentor()
+    if not instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.instrument()
+
+
+def ensure() -> None:
+    """Guard every client by the policy in force, unless they are guarded already."""
+    if not _current:
+        install(default_guard())
+
+
+def uninstall() -> None:
+    """Let every request pass from now on."""
+    _current.clear()
+
+
+def _contained_hook(name: str, hook: Callable[[Any], None]) -> Callable[[Any], None]:
+    def apply(module: Any) -> None:
+        with contained(f"guard {name}"):
+            hook(module)
+
+    return apply
+
+
+def _call(method: str, url: object, body: Callable[[], object]) -> ModelCall | None:
+    """Return the model call a request is; None for any other, and where the guard is off."""
+    if not _current or _is_inside.get():
+        return None
+    try:
+        held = body()
+        return recognise(method, str(url), held if isinstance(held, bytes | str) else None)
+    except Exception as error:
+        count("recognise a model call", error)
+        return None
+
+
+def _admit(call: ModelCall) -> Ticket | None:
+    with contained("admit a call"):
+        return _current[0].admit(call)
+    return None
+
+
+async def _admit_async(call: ModelCall, sleep: Callable[[float], Awaitable[None]]) -> Ticket | None:
+    with contained("admit a call"):
+        return await _current[0].admit_async(call, sleep)
+    return None
+
+
+def _failed(ticket: Ticket, error: BaseException, unsent: tuple[type[BaseException], ...]) -> None:
+    """Settle a call that raised: nothing is billed for a request that never left."""
+    if isinstance(error, unsent):
+        ticket.refused()
+    else:
+        ticket.lost()
+
+
+class _Meter:
+    """Reads an answer as the application does, and settles the call when it ends, however it ends."""
+
+    def __init__(self, ticket: Ticket, headers: Mapping[str, str]) -> None:
+        self._ticket = ticket
+        self._reader: Reader | None = None
+        with contained("read an answer"):
+            self._reader = Reader(headers.get("content-type", ""), headers.get("content-encoding", ""))
+
+    def feed(self, data: bytes) -> None:
+        if self._reader is not None:
+            try:
+                self._reader.feed(data)
+            except Exception as error:
+                self._reader = None
+                count("read an answer", error)
+
+    def finish(self) -> None:
+        if self._reader is None:
+            self._ticket.lost()
+            return
+        reader, self._reader = self._reader, None
+        answer = reader.answer
+        with contained("read an answer"):
+            reader.finish()
+        self._ticket.answered(answer)
+
+    def __del__(self) -> None:
+        """Nobody read the answer to its end, or closed it."""
+        if self._reader is not None:
+            self.finish()
+
+
+# --- httpx, httpx2 ----------------------------------------------------------------------------------------
+
+
+def _hook_httpx(module: Any) -> None:
+    unsent = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.UnsupportedProtocol)
+
+    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = _httpx_call(args, kwargs)
+        ticket = None if call is None else _admit(call)
+        if ticket is None:
+            return wrapped(*args, **kwargs)
+        token = _is_inside.set(True)
+        try:
+            response = wrapped(*args, **kwargs)
+        except BaseException as error:
+            _failed(ticket, error, unsent)
+            raise
+        finally:
+            _is_inside.reset(token)
+        return _httpx_answer(module.SyncByteStream, _SyncStream, ticket, response)
+
+    async def send_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = _httpx_call(args, kwargs)
+        ticket = None if call is None else await _admit_async(call, _sleep)
+        if ticket is None:
+            return await wrapped(*args, **kwargs)
+        token = _is_inside.set(True)
+        try:
+            response = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            _failed(ticket, error, unsent)
+            raise
+        finally:
+            _is_inside.reset(token)
+        return _httpx_answer(module.AsyncByteStream, _AsyncStream, ticket, response)
+
+    wrapt.wrap_function_wrapper(module, "Client.send", send)
+    wrapt.wrap_function_wrapper(module, "AsyncClient.send", send_async)
+
+
+async def _sleep(seconds: float) -> None:
+    from anyio import sleep
+
+    await sleep(seconds)
+
+
+def _httpx_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
+    request = args[0] if args else kwargs.get("request")
+    if request is None:
+        return None
+    return _call(request.method, request.url, lambda: request.content)
+
+
+def _httpx_answer(base: type, stream: type[Any], ticket: Ticket, response: Any) -> Any:
+    """Settle what is read already, meter what the application will read."""
+    if response.status_code >= 400:
+        ticket.refused()
+    elif response.is_stream_consumed or response.is_closed:
+        ticket.answered(read_answer(response.content))
+    else:
+        response.stream = _mixed(stream, base)(response.stream, _Meter(ticket, response.headers))
+    return response
+
+
+_mixed_types: dict[tuple[type, type], type] = {}
+
+
+def _mixed(stream: type, base: type) -> Any:
+    """Return the stream's class as one of the client library's own, which it checks for."""
+    key = (stream, base)
+    if key not in _mixed_types:
+        _mixed_types[key] = type(stream.__name__, key, {})
+    return _mixed_types[key]
+
+
+class _SyncStream:
+    def __init__(self, inner: Any, meter: _Meter) -> None:
+        self._inner, self._meter = inner, meter
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._inner:
+                self._meter.feed(chunk)
+                yield chunk
+        finally:
+            self._meter.finish()
+
+    def close(self) -> None:
+        try:
+            self._inner.close()
+        finally:
+            self._meter.finish()
+
+
+class _AsyncStream:
+    def __init__(self, inner: Any, meter: _Meter) -> None:
+        self._inner, self._meter = inner, meter
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._inner:
+                self._meter.feed(chunk)
+                yield chunk
+        finally:
+            self._meter.finish()
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            self._meter.finish()
+
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+
+def _hook_requests(module: Any) -> None:
+    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        request = args[0] if args else kwargs.get("request")
+        call = None if request is None else _call(request.method, request.url, lambda: request.body)
+        ticket = None if call is None else _admit(call)
+        if ticket is None:
+            return wrapped(*args, **kwargs)
+        token = _is_inside.set(True)
+        try:
+            response = wrapped(*args, **kwargs)
+        except BaseException as error:
+            _failed(ticket, error, (module.exceptions.ConnectTimeout, module.exceptions.SSLError))
+            raise
+        finally:
+            _is_inside.reset(token)
+        if response.status_code >= 400:
+            ticket.refused()
+        elif response._content_consumed:
+            ticket.answered(read_answer(response.content))
+        else:
+            response.raw = _MeteredRaw(response.raw, _Meter(ticket, response.headers))
+        return response
+
+    wrapt.wrap_function_wrapper(module, "Session.send", send)
+
+
+class _MeteredRaw(wrapt.ObjectProxy[Any]):
+    """A urllib3 response that is read through a meter; it is decoded as it is read."""
+
+    def __init__(self, wrapped: Any, meter: _Meter) -> None:
+        super().__init__(wrapped)
+        self._self_meter = meter
+
+    def read(self, *args: Any, **kwargs: Any) -> bytes:
+        data: bytes = self.__wrapped__.read(*args, **kwargs)
+        self._self_meter.feed(data)
+        if not data:
+            self._self_meter.finish()
+        return data
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        try:
+            for chunk in self.__wrapped__.stream(*args, **kwargs):
+                self._self_meter.feed(chunk)
+                yield chunk
+        finally:
+            self._self_meter.finish()
+
+    def close(self) -> None:
+        try:
+            self.__wrapped__.close()
+        finally:
+            self._self_meter.finish()
+
+    def release_conn(self) -> None:
+        try:
+            self.__wrapped__.release_conn()
+        finally:
+            self._self_meter.finish()
+
+
+# --- botocore ---------------------------------------------------------------------------------------------
+
+
+def _hook_botocore(module: Any) -> None:
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, SSLError
+
+    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        request = args[0] if args else kwargs.get("request")
+        call = None if request is None else _call(request.method, request.url, lambda: request.body)
+        ticket = None if call is None else _admit(call)
+        if request is None or ticket is None:
+            return wrapped(*args, **kwargs)
+        token = _is_inside.set(True)
+        try:
+            response = wrapped(*args, **kwargs)
+        except BaseException as error:
+            _failed(ticket, error, (ConnectTimeoutError, EndpointConnectionError, SSLError))
+            raise
+        finally:
+            _is_inside.reset(token)
+        if response.status_code >= 400:
+            ticket.refused()
+        elif not request.stream_output:
+            ticket.answered(read_answer(response.content))
+        else:
+            response.raw = _MeteredRaw(response.raw, _Meter(ticket, response.headers))
+        return response
+
+    wrapt.wrap_function_wrapper(module, "URLLib3Session.send", send)
+
+
+# --- aiohttp ----------------------------------------------------------------------------------------------
+
+
+def _hook_aiohttp(module: Any) -> None:
+    unsent = (module.ClientConnectorError, module.ConnectionTimeoutError, module.InvalidURL)
+
+    async def request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        method, url = (*args, kwargs.get("method"), kwargs.get("str_or_url"))[:2]
+        call = _call(str(method), _absolute(instance, url), lambda: _aiohttp_body(kwargs))
+        ticket = None if call is None else await _admit_async(call, asyncio.sleep)
+        if ticket is None:
+            return await wrapped(*args, **kwargs)
+        token = _is_inside.set(True)
+        try:
+            response = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            _failed(ticket, error, unsent)
+            raise
+        finally:
+            _is_inside.reset(token)
+        if response.status >= 400:
+            ticket.refused()
+        else:
+            headers = {"content-type": response.headers.get("content-type", "")}
+            response.content = _MeteredContent(response.content, _Meter(ticket, headers))
+        return response
+
+    wrapt.wrap_function_wrapper(module, "ClientSession._request", request)
+
+
+def _absolute(session: Any, url: Any) -> Any:
+    base = getattr(session, "_base_url", None)
+    if base is None:
+        return url
+    from yarl import URL
+
+    return base.join(URL(str(url)))
+
+
+def _aiohttp_body(kwargs: Mapping[str, Any]) -> object:
+    held = kwargs.get("data")
+    if held is None and kwargs.get("json") is not None:
+        import json
+
+        return json.dumps(kwargs["json"])
+    return held
+
+
+class _MeteredContent(wrapt.ObjectProxy[Any]):
+    """An aiohttp stream that is read through a meter. It gives decoded bytes."""
+
+    def __init__(self, wrapped: Any, meter: _Meter) -> None:
+        super().__init__(wrapped)
+        self._self_meter = meter
+
+    def _self_pass(self, data: bytes) -> bytes:
+        self._self_meter.feed(data)
+        if self.__wrapped__.at_eof():
+            self._self_meter.finish()
+        return data
+
+    async def read(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._self_pass(await self.__wrapped__.read(*args, **kwargs))
+
+    async def readany(self) -> bytes:
+        return self._self_pass(await self.__wrapped__.readany())
+
+    async def readline(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._self_pass(await self.__wrapped__.readline(*args, **kwargs))
+
+    async def readuntil(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._self_pass(await self.__wrapped__.readuntil(*args, **kwargs))
+
+    async def readexactly(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._self_pass(await self.__wrapped__.readexactly(*args, **kwargs))
+
+    def read_nowait(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._self_pass(self.__wrapped__.read_nowait(*args, **kwargs))
+
+    async def readchunk(self) -> tuple[bytes, bool]:
+        data, is_end = await self.__wrapped__.readchunk()
+        return self._self_pass(data), is_end
+
+    def __aiter__(self) -> Any:
+        return self._self_each(self.readline)
+
+    def iter_any(self) -> Any:
+        return self._self_each(self.readany)
+
+    def iter_chunked(self, n: int) -> Any:
+        return self._self_each(lambda: self.read(n))
+
+    async def iter_chunks(self) -> AsyncIterator[tuple[bytes, bool]]:
+        while True:
+            data, is_end = await self.readchunk()
+            if not data and not is_end:
+                return
+            yield data, is_end
+
+    async def _self_each(self, read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+        try:
+            while data := await read():
+                yield data
+        finally:
+            self._self_meter.finish()
+
+
+_HOOKS: dict[str, Callable[[Any], None]] = {
+    "httpx": _hook_httpx,
+    "httpx2": _hook_httpx,
+    "requests": _hook_requests,
+    "botocore.httpsession": _hook_botocore,
+    "aiohttp": _hook_aiohttp,
+}

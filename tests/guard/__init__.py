@@ -1,0 +1,1 @@
+"""The guard: what it refuses, what it settles, and what it leaves alone."""
