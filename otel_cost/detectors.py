@@ -740,6 +740,7 @@ class _Growth(_Streak):
         """Count a model call. The average leans on the last four or so."""
         first = not self._average_picousd
         self._average_picousd = cost_picousd if first else (3 * self._average_picousd + cost_picousd) // 4
+        self._base_picousd = self._base_picousd or self._average_picousd
         self.add(cost_picousd)
 
     def is_climbing(self, growth_ratio: float) -> bool:

@@ -259,6 +259,14 @@ def test_malformed_calls_are_replies_thrown_away() -> None:
     assert found[0].cost_picousd == 3 * CENT
 
 
+def test_a_tool_call_that_can_be_read_ends_the_row() -> None:
+    """Malformed twice, then a call that ran, then malformed twice: no storm."""
+    watch = Watch()
+    malformed = Step(is_malformed=True)
+    for step in (malformed, malformed, Step((tool("get"),)), malformed, malformed):
+        assert watch.stepped(step) == []
+
+
 def test_five_failed_model_calls_in_a_row() -> None:
     """What the SDKs do about one failure, three attempts, is no storm; the fifth is."""
     watch = Watch()
@@ -281,6 +289,12 @@ def test_eight_failed_tools_in_a_row() -> None:
     assert kinds(play(calls)) == [(RETRY_STORM, 8)]
 
 
+def test_a_tool_that_works_ends_the_row() -> None:
+    """Seven failures, one call that works, and seven more: an agent finding its way."""
+    failed = [tool(f"t{number}", failed=True) for number in range(14)]
+    assert play([*failed[:7], tool("get"), *failed[7:]]) == []
+
+
 def test_a_question_asked_again_although_it_was_answered() -> None:
     """A loop around a parser that never succeeds sends the same request for ever."""
     watch, found = Watch(), []
@@ -288,6 +302,15 @@ def test_a_question_asked_again_although_it_was_answered() -> None:
         found += watch.stepped(Step(tail=7))
         found += watch.answered(ModelCallOutcome(CENT))
     assert kinds(found + watch.stepped(Step(tail=7))) == [(RETRY_STORM, 10)]
+
+
+def test_another_question_ends_the_row() -> None:
+    """Two questions asked six times each are no storm."""
+    watch = Watch()
+    for tail in (7, 8):
+        for _ in range(7):
+            assert watch.stepped(Step(tail=tail)) == []
+            assert watch.answered(ModelCallOutcome(CENT)) == []
 
 
 def test_the_same_question_asked_at_once_is_no_storm() -> None:
@@ -313,6 +336,13 @@ def test_dearer_calls_without_progress_are_found() -> None:
     found = [one for call in climbing(8) for one in watch.answered(call)]
     assert kinds(found) == [(CONTEXT_GROWTH, 8)]
     assert found[0].cost_picousd == sum(call.cost_picousd for call in climbing(8))
+
+
+def test_growth_from_the_first_request_on() -> None:
+    """The task is the only thing that was ever new."""
+    watch = Watch()
+    watch.stepped(Step(news=1))
+    assert kinds([one for call in climbing(8) for one in watch.answered(call)]) == [(CONTEXT_GROWTH, 8)]
 
 
 def test_dearer_calls_with_progress_are_healthy() -> None:
@@ -448,9 +478,9 @@ def test_a_busy_tool_is_counted_among_many_others() -> None:
 
 
 def grown(watch: Watch, calls: range) -> None:
-    """Play calls of every kind, none like another."""
+    """Play calls of every kind, none like another, in three conversations that go on and many short ones."""
     for number in calls:
-        conversation = number % 7
+        conversation = number % 3 if number % 10 else number
         call = ModelCallOutcome(CENT, 9, 9, f"m{number}", number % 5 == 0, number % 3 == 0, conversation)
         watch.answered(call)
         text = " ".join(f"{number}-{word}" for word in range(20))
