@@ -10,6 +10,7 @@ Thresholds are measured: docs/detectors.md.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import threading
@@ -45,9 +46,10 @@ DEFAULT_THRESHOLDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 """How much of a pattern is a finding, per detector. What each number means is said at `Thresholds`."""
 
-MAX_EXECUTIONS = 1_024
-"""Executions watched, at most 35 kB for each conversation. The one that was quiet the longest goes first."""
-MAX_CONVERSATIONS = 4
+MAX_EXECUTIONS = 8_192
+"""Executions watched, some 8 kB each at most. The one that was quiet the longest is forgotten first."""
+MAX_CONVERSATIONS = 2_048
+"""Conversations of all these executions together, 30 kB each at most, forgotten likewise."""
 MAX_KNOWN = 32
 """Calls and results a conversation remembers; what comes back later than that counts as new."""
 MAX_SIMILAR_TOOLS = 4
@@ -262,15 +264,15 @@ class Watch:
     Args:
         limits: How much of a pattern is a finding.
         clock: Seconds that never go back.
+        conversations: Where it keeps its conversations, together with other watches.
     """
 
     __slots__ = (
-        "__weakref__",
         "_clock",
         "_conversations",
         "_lock",
+        "_number",
         "_started_at_s",
-        "_thresholds",
         "_tools",
         "cost_picousd",
         "model_calls",
@@ -279,13 +281,17 @@ class Watch:
     )
 
     def __init__(
-        self, limits: Thresholds | None = None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: Thresholds | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        conversations: _Conversations | None = None,
     ) -> None:
         self.model_calls = self.tool_calls = self.tokens = self.cost_picousd = 0
-        self._thresholds = limits or thresholds()
         self._clock, self._started_at_s = clock, clock()
         self._tools: dict[str, int] = {}
-        self._conversations: OrderedDict[int, _Conversation] = OrderedDict()
+        self._conversations = conversations or _Conversations(limits or thresholds())
+        self._number = next(_numbers)
         self._lock = threading.Lock()
 
     def begin(self, limits: StepLimits, *, depth: int = 0) -> list[Finding]:
@@ -308,12 +314,13 @@ class Watch:
         with self._lock:
             self.cost_picousd += call.cost_picousd
             self.tokens += call.input_tokens + call.output_tokens
-            return list(self._conversation(call.conversation).answered(call))
+            conversation = self._conversations.of(self._number, call.conversation)
+            return list(conversation.answered(call))
 
     def stepped(self, step: Step) -> list[Finding]:
         """Take what happened between two requests; return the patterns it completes."""
         with self._lock:
-            conversation = self._conversation(step.conversation)
+            conversation = self._conversations.of(self._number, step.conversation)
             if conversation.is_repeated(step):
                 return list(conversation.repeated(step))
             for call in step.tool_calls:
@@ -321,18 +328,9 @@ class Watch:
             return list(conversation.stepped(step))
 
     def after_fork(self) -> None:
-        """Take a new lock: in a forked child the old one may belong to a thread it has not."""
+        """Take new locks: in a forked child the old ones may belong to threads it has not."""
         self._lock = threading.Lock()
-
-    def _conversation(self, conversation: int) -> _Conversation:
-        found = self._conversations.get(conversation)
-        if found is None:
-            found = self._conversations[conversation] = _Conversation(self._thresholds)
-            if len(self._conversations) > MAX_CONVERSATIONS:
-                self._conversations.popitem(last=False)
-        else:
-            self._conversations.move_to_end(conversation)
-        return found
+        self._conversations.after_fork()
 
     def _count(self, tool: str) -> None:
         self.tool_calls += 1
@@ -384,10 +382,12 @@ class Watches:
         limits: Thresholds | None = None,
         *,
         max_executions: int = MAX_EXECUTIONS,
+        max_conversations: int = MAX_CONVERSATIONS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.forgotten = 0
-        self._thresholds, self._max, self._clock = limits or thresholds(), max_executions, clock
+        self._max, self._clock = max_executions, clock
+        self._conversations = _Conversations(limits or thresholds(), max_conversations)
         self._watches: OrderedDict[str, Watch] = OrderedDict()
         self._lock = threading.Lock()
         _registries.add(self)
@@ -402,7 +402,8 @@ class Watches:
             if found is not None:
                 self._watches.move_to_end(execution_id)
                 return found
-            found = self._watches[execution_id] = Watch(self._thresholds, clock=self._clock)
+            found = Watch(clock=self._clock, conversations=self._conversations)
+            self._watches[execution_id] = found
             if len(self._watches) > self._max:
                 self._watches.popitem(last=False)
                 self.forgotten += 1
@@ -414,8 +415,9 @@ class Watches:
             self._watches.pop(execution_id, None)
 
     def after_fork(self) -> None:
-        """Take new locks: in a forked child the old ones may belong to threads it has not."""
+        """Take new locks, as `Watch.after_fork` does."""
         self._lock = threading.Lock()
+        self._conversations.after_fork()
         for watch in list(self._watches.values()):
             watch.after_fork()
 
@@ -746,6 +748,35 @@ class _Growth(_Streak):
     def is_climbing(self, growth_ratio: float) -> bool:
         """Whether a call costs that many times what it did."""
         return self._has_progressed and 0 < self._base_picousd * growth_ratio <= self._average_picousd
+
+
+class _Conversations:
+    """The conversations of one watch, or of many together. Safe under threads."""
+
+    def __init__(self, limits: Thresholds, size: int = MAX_CONVERSATIONS) -> None:
+        self._thresholds, self._size = limits, size
+        self._held: OrderedDict[tuple[int, int], _Conversation] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, watch: int, conversation: int) -> _Conversation:
+        """Return a conversation of a watch, a new one where it is new or forgotten."""
+        key = (watch, conversation)
+        with self._lock:
+            found = self._held.get(key)
+            if found is None:
+                found = self._held[key] = _Conversation(self._thresholds)
+                if len(self._held) > self._size:
+                    self._held.popitem(last=False)
+            else:
+                self._held.move_to_end(key)
+            return found
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+_numbers = itertools.count()
+"""Tells the conversations of one watch from those of another."""
 
 
 def _shares(cost_picousd: int, parts: int) -> Iterator[int]:

@@ -477,6 +477,11 @@ def test_a_busy_tool_is_counted_among_many_others() -> None:
 # Memory, threads, forks
 
 
+def watched() -> Watch:
+    """Return a watch that may have four conversations."""
+    return Watches(max_conversations=4).of("a")
+
+
 def grown(watch: Watch, calls: range) -> None:
     """Play calls of every kind, none like another, in three conversations that go on and many short ones."""
     for number in calls:
@@ -490,7 +495,7 @@ def grown(watch: Watch, calls: range) -> None:
 
 def test_memory_does_not_grow_with_calls() -> None:
     """A watch is as large after thousands of calls as after hundreds."""
-    watch = Watch()
+    watch = watched()
     grown(watch, range(1_000))
     tracemalloc.start()
     try:
@@ -517,6 +522,23 @@ def test_quiet_executions_are_forgotten_first() -> None:
     assert watches.of("a") is not first
 
 
+def test_quiet_conversations_are_forgotten_first() -> None:
+    """They are bounded over all executions, so many sub-agents are as good as many executions."""
+    watches = Watches(max_conversations=20)
+    for agent in range(20):
+        play([tool("visit", "x")] * 2, watches.of("a"), conversation=agent)
+    assert kinds(play([tool("visit", "x")], watches.of("a"), conversation=0)) == [(IDENTICAL_CALLS, 3)]
+    play([tool("visit", "x")], watches.of("b"), conversation=1)
+    assert play([tool("visit", "x")], watches.of("a"), conversation=1) == []
+
+
+def test_executions_do_not_share_conversations() -> None:
+    """The same conversation in two executions is two conversations."""
+    watches = Watches()
+    play([tool("visit", "x")] * 2, watches.of("a"))
+    assert play([tool("visit", "x")], watches.of("b")) == []
+
+
 def test_threads_lose_no_count() -> None:
     """Calls of many threads are all counted."""
     watches = Watches()
@@ -540,7 +562,7 @@ def test_a_fork_while_a_thread_holds_the_locks() -> None:
     """The child goes on: it takes new locks in place of those that nobody there will release."""
     watches = Watches()
     watch: Any = watches.of("a")
-    with watches._lock, watch._lock:
+    with watches._lock, watch._lock, watch._conversations._lock:
         child = os.fork()
         if child == 0:
             watches.of("a").answered(ModelCallOutcome(CENT))
