@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -565,6 +566,7 @@ def test_a_fork_while_a_thread_holds_the_locks() -> None:
     with watches._lock, watch._lock, watch._conversations._lock:
         child = os.fork()
         if child == 0:
+            signal.alarm(10)  # ends a child that waits for a lock
             watches.of("a").answered(ModelCallOutcome(CENT))
             os._exit(0 if watches.of("a").cost_picousd == CENT else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
