@@ -237,6 +237,20 @@ def test_arguments_nobody_can_read() -> None:
     assert [(one.kind, one.count, one.cost_picousd) for one in found] == [(RETRY_STORM, 3, 6_000_000)]
 
 
+def test_a_malformed_reply_is_told_once() -> None:
+    """It stays in the history, but the replies after it are good."""
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": TASK}]}
+    told = []
+    for call_id, arguments in (("c1", "{"), ("c2", "{}")):
+        asked = {"id": call_id, "function": {"name": "edit", "arguments": arguments}}
+        body["messages"] += [
+            {"role": "assistant", "tool_calls": [asked]},
+            {"role": "tool", "tool_call_id": call_id, "content": "x"},
+        ]
+        told.append(step("chat", body).is_malformed)
+    assert told == [True, False]
+
+
 def test_empty_arguments_are_not_malformed() -> None:
     """OpenAI sends an empty text for a tool without parameters."""
     asked = {"id": "c", "function": {"name": "now", "arguments": ""}}
