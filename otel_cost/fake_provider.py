@@ -1,9 +1,10 @@
 """A local provider that bills exactly what a script says.
 
 It speaks the wire protocols of OpenAI (chat completions, responses, embeddings), Anthropic (messages),
-Gemini (`generateContent`) and Bedrock (Converse), streamed or not, and reports scripted usage in each
-provider's own way of counting. Every request is logged with the usage that was sent for it, so a test or a
-demo can compare what was measured with what is true. It answers from memory and never leaves the machine.
+Gemini (`generateContent`), Bedrock (Converse), Cohere (v2 chat) and Ollama (chat), streamed or not, and
+reports scripted usage in each provider's own way of counting. Every request is logged with the usage that was
+sent for it, so a test or a demo can compare what was measured with what is true. It answers from memory and
+never leaves the machine.
 
     with FakeProvider([Reply("Hello", usage=Usage(input_tokens=100, output_tokens=20))]) as provider:
         client = openai.OpenAI(base_url=provider.openai_url, api_key="none")
@@ -69,7 +70,8 @@ class Call:
 
     number: int
     api: str
-    """`openai.{chat,responses,embeddings}`, `anthropic.messages`, `gemini`, `bedrock` or `unknown`."""
+    """`openai.{chat,responses,embeddings}`, `anthropic.messages`, `gemini`, `bedrock`, `cohere`, `ollama` or
+    `unknown`."""
     path: str
     model: str
     stream: bool
@@ -125,7 +127,7 @@ class FakeProvider:
 
     @property
     def url(self) -> str:
-        """The base URL for Anthropic, Gemini and Bedrock clients."""
+        """The base URL for Anthropic, Gemini, Bedrock, Cohere, Mistral and Ollama clients."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @property
@@ -189,6 +191,8 @@ _ID_PREFIXES = {
     "anthropic.messages": "msg",
     "gemini": "gemini",
     "bedrock": "bedrock",
+    "cohere": "cohere",
+    "ollama": "ollama",
     "unknown": "unknown",
 }
 _BODY_PATHS = {
@@ -196,6 +200,7 @@ _BODY_PATHS = {
     "/responses": "openai.responses",
     "/embeddings": "openai.embeddings",
     "/messages": "anthropic.messages",
+    "/v2/chat": "cohere",
 }
 _GEMINI_PATH = re.compile(r"/models/(?P<model>[^/:]+):(?P<verb>generateContent|streamGenerateContent)$")
 _BEDROCK_PATH = re.compile(r"/model/(?P<model>.+)/(?P<verb>converse|converse-stream)$")
@@ -206,6 +211,8 @@ def _read(path: str, body: Json) -> tuple[str, str, bool]:
     for ending, api in _BODY_PATHS.items():
         if path.endswith(ending):
             return api, str(body.get("model", "")), bool(body.get("stream"))
+    if path.endswith("/api/chat"):
+        return "ollama", str(body.get("model", "")), body.get("stream") is not False
     if match := _GEMINI_PATH.search(path):
         return "gemini", match["model"], match["verb"].startswith("stream")
     if match := _BEDROCK_PATH.search(path):
@@ -262,9 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
 
     def _send_stream(self, call: Call) -> None:
-        is_bedrock = call.api == "bedrock"
         self.send_response(200)
-        self._send_headers(call, "application/vnd.amazon.eventstream" if is_bedrock else "text/event-stream")
+        self._send_headers(call, _STREAM_TYPES.get(call.api, "text/event-stream"))
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         for sent, (name, body) in enumerate(_STREAMS[call.api](call)):
@@ -272,9 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             time.sleep(call.reply.chunk_delay_s)
-            self._send_chunk(
-                _aws_event(name, body) if is_bedrock else _server_sent_event(call.api, name, body)
-            )
+            self._send_chunk(_encoded(call.api, name, body))
         if call.api == "openai.chat":
             self._send_chunk(b"data: [DONE]\n\n")
         self._send_chunk(b"")
@@ -283,8 +287,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
 
 
+_STREAM_TYPES = {"bedrock": "application/vnd.amazon.eventstream", "ollama": "application/x-ndjson"}
+
+
+def _encoded(api: str, name: str, body: Json) -> bytes:
+    if api == "bedrock":
+        return _aws_event(name, body)
+    return json.dumps(body).encode() + b"\n" if api == "ollama" else _server_sent_event(api, name, body)
+
+
 def _server_sent_event(api: str, name: str, body: Json) -> bytes:
-    named = api in ("anthropic.messages", "openai.responses")
+    named = api in ("anthropic.messages", "cohere", "openai.responses")
     head = f"event: {name}\n" if named else ""
     return f"{head}data: {json.dumps(body)}\n\n".encode()
 
@@ -329,8 +342,10 @@ def _error(call: Call) -> Json:
         return {"type": "error", "error": {"type": kind, "message": message}}
     if call.api == "gemini":
         return {"error": {"code": status, "message": message, "status": kind.upper()}}
-    if call.api == "bedrock":
+    if call.api in ("bedrock", "cohere"):
         return {"message": message}
+    if call.api == "ollama":
+        return {"error": message}
     return {"error": {"message": message, "type": kind, "param": None, "code": kind}}
 
 
@@ -678,6 +693,80 @@ def _bedrock_stream(call: Call) -> Iterator[Event]:
     yield "metadata", {"usage": response["usage"], "metrics": response["metrics"]}
 
 
+# --- Cohere -----------------------------------------------------------------------------------------------
+
+
+def _cohere_usage(usage: Usage) -> Json:
+    """https://docs.cohere.com/reference/chat: what is billed, and what was counted."""
+    counted = {"input_tokens": usage.total_input_tokens, "output_tokens": usage.total_output_tokens}
+    return {"billed_units": counted, "tokens": counted, "cached_tokens": usage.cache_read_tokens}
+
+
+def _cohere_response(call: Call) -> Json:
+    content: Json = {"content": [{"type": "text", "text": call.reply.text}]}
+    if call.reply.tool_calls:
+        content = {"tool_plan": "", "tool_calls": _openai_tool_calls(call)}
+    return {
+        "id": call.response_id,
+        "finish_reason": "TOOL_CALL" if call.reply.tool_calls else "COMPLETE",
+        "message": {"role": "assistant"} | content,
+        "usage": _cohere_usage(call.reply.usage),
+    }
+
+
+def _cohere_stream(call: Call) -> Iterator[Event]:
+    """The last event has the usage, inside its delta."""
+    for name, body in _cohere_events(_cohere_response(call)):
+        yield name, {"type": name} | body
+
+
+def _cohere_events(response: Json) -> Iterator[Event]:
+    message = response["message"]
+    started = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
+    yield "message-start", {"id": response["id"], "delta": {"message": started}}
+    for index, tool in enumerate(message.get("tool_calls", ())):
+        yield "tool-call-start", {"index": index, "delta": {"message": {"tool_calls": tool}}}
+        yield "tool-call-end", {"index": index}
+    for index, block in enumerate(message.get("content", ())):
+        empty = {"message": {"content": block | {"text": ""}}}
+        yield "content-start", {"index": index, "delta": empty}
+        for piece in _pieces(block["text"]):
+            yield "content-delta", {"index": index, "delta": {"message": {"content": {"text": piece}}}}
+        yield "content-end", {"index": index}
+    yield "message-end", {"delta": {"finish_reason": response["finish_reason"], "usage": response["usage"]}}
+
+
+# --- Ollama -----------------------------------------------------------------------------------------------
+
+
+def _ollama_message(call: Call, text: str, is_done: bool) -> Json:
+    """https://docs.ollama.com/api#generate-a-chat-completion: counts come with the last line."""
+    head = {"model": _model(call), "created_at": "2026-01-01T00:00:00Z", "done": is_done}
+    message: Json = {"role": "assistant", "content": text}
+    if is_done and call.reply.tool_calls:
+        calls = [
+            {"function": {"name": tool.name, "arguments": dict(tool.arguments)}}
+            for tool in call.reply.tool_calls
+        ]
+        message |= {"content": "", "tool_calls": calls}
+    counts = {
+        "done_reason": "stop",
+        "prompt_eval_count": call.reply.usage.total_input_tokens,
+        "eval_count": call.reply.usage.total_output_tokens,
+    }
+    return head | {"message": message} | (counts if is_done else {})
+
+
+def _ollama_response(call: Call) -> Json:
+    return _ollama_message(call, call.reply.text, True)
+
+
+def _ollama_stream(call: Call) -> Iterator[Event]:
+    if not call.reply.tool_calls:
+        yield from (("", _ollama_message(call, piece, False)) for piece in _pieces(call.reply.text))
+    yield "", _ollama_message(call, "", True)
+
+
 _BODIES: dict[str, Callable[[Call], Json]] = {
     "openai.chat": _openai_chat,
     "openai.responses": _openai_response,
@@ -685,6 +774,8 @@ _BODIES: dict[str, Callable[[Call], Json]] = {
     "anthropic.messages": _anthropic_message,
     "gemini": _gemini_response,
     "bedrock": _bedrock_response,
+    "cohere": _cohere_response,
+    "ollama": _ollama_response,
 }
 _STREAMS: dict[str, Callable[[Call], Iterator[Event]]] = {
     "openai.chat": _openai_chat_stream,
@@ -692,4 +783,6 @@ _STREAMS: dict[str, Callable[[Call], Iterator[Event]]] = {
     "anthropic.messages": _anthropic_stream,
     "gemini": _gemini_stream,
     "bedrock": _bedrock_stream,
+    "cohere": _cohere_stream,
+    "ollama": _ollama_stream,
 }

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import openai
@@ -52,6 +53,11 @@ def post(url: str, body: object) -> bytes:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
     with urllib.request.urlopen(request) as response:
         return response.read()
+
+
+def data_lines(content: bytes) -> list[dict[str, Any]]:
+    """Return the bodies of streamed events."""
+    return [json.loads(line[6:]) for line in content.splitlines() if line.startswith(b"data: ")]
 
 
 def test_openai_chat_counts_parts_inside_totals(provider, openai_client):
@@ -142,6 +148,52 @@ def test_bedrock_counts_cache_beside_input(provider):
     assert body["usage"]["inputTokens"] == 400
     assert body["usage"]["cacheReadInputTokens"] == 500
     assert provider.calls[0].model == "anthropic.claude-sonnet-4-5-20250929-v1:0"
+
+
+def test_cohere_reports_what_it_bills(provider):
+    """A Cohere chat tells billed units, whole and at the end of a stream, inside the last delta."""
+    asked = {"model": "command-a-03-2025", "messages": QUESTION}
+    whole = json.loads(post(f"{provider.url}/v2/chat", asked))
+    events = data_lines(post(f"{provider.url}/v2/chat", asked | {"stream": True}))
+    assert whole["message"]["content"][0]["text"] == "four words of text"
+    assert whole["usage"]["billed_units"] == {"input_tokens": 1000, "output_tokens": 200}
+    assert (events[0]["type"], events[-1]["type"]) == ("message-start", "message-end")
+    assert events[-1]["delta"]["usage"] == whole["usage"]
+    texts = [e["delta"]["message"]["content"]["text"] for e in events if e["type"] == "content-delta"]
+    assert "".join(texts) == "four words of text"
+    assert [(call.api, call.model, call.stream) for call in provider.calls] == [
+        ("cohere", "command-a-03-2025", False),
+        ("cohere", "command-a-03-2025", True),
+    ]
+
+
+def test_ollama_streams_lines_unless_told_otherwise(provider):
+    """Ollama streams by default, a document a line; the last one has the counts."""
+    asked = {"model": "llama3.2", "messages": QUESTION}
+    lines = [json.loads(line) for line in post(f"{provider.url}/api/chat", asked).splitlines()]
+    whole = json.loads(post(f"{provider.url}/api/chat", asked | {"stream": False}))
+    assert "".join(line["message"]["content"] for line in lines) == "four words of text"
+    assert [line["done"] for line in lines] == [False] * 4 + [True]
+    assert ["eval_count" in line for line in lines] == [False] * 4 + [True]
+    for last in (lines[-1], whole):
+        assert (last["prompt_eval_count"], last["eval_count"]) == (1000, 200)
+    assert [call.stream for call in provider.calls] == [True, False]
+
+
+@pytest.mark.parametrize(("path", "streams"), [("/v2/chat", False), ("/api/chat", True)])
+def test_tool_calls_and_errors_of_cohere_and_ollama(provider, path, streams):
+    """A scripted tool call and a scripted error come in the form of each."""
+    provider.script = Reply(tool_calls=[ToolCall("search", {"query": "tea"})])
+    answer = json.loads(post(provider.url + path, {"model": "m", "messages": QUESTION}))
+    (asked,) = answer["message"]["tool_calls"]
+    arguments = asked["function"]["arguments"]
+    assert asked["function"]["name"] == "search"
+    assert (arguments if streams else json.loads(arguments)) == {"query": "tea"}
+    provider.script = Reply(status=503, error="down")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(provider.url + path, {"model": "m", "messages": QUESTION})
+    with caught.value:
+        assert "down" in json.load(caught.value).values()
 
 
 def test_tool_calls_reach_the_sdk(openai_client, anthropic_client, provider):
