@@ -353,6 +353,9 @@ COUNTED = "otel_cost.counted"
 NOT_COUNTED_REASON = "otel_cost.not_counted_reason"
 USAGE_MARKS = "otel_cost.usage.marks"
 
+REFUSED = "otel_cost.refused"
+"""On the span of a model call that the guard refused: never sent, so it is no call and costs nothing."""
+
 TRUNCATED_ATTRIBUTES = "otel_cost.truncated_attributes"
 """Written by the receiver: names of attributes whose values were cut, separated by commas."""
 

@@ -72,12 +72,14 @@ class Budget(NamedTuple):
         scope: Its name in a ledger: `execution:<id>`, and a part behind it for a nested budget.
         limit_picousd: None: what the policy gives an execution.
         within: The scope around it, which it shares the money of; empty for none.
+        depth: How many executions it is in; 0 for the outermost.
     """
 
     execution_id: str
     scope: str
     limit_picousd: int | None = None
     within: str = ""
+    depth: int = 0
 
 
 NOBODY = Payer()
@@ -211,11 +213,13 @@ def _budget(payer: Payer, limit_picousd: int | None) -> Budget | None:
         execution_id = f"{trace.get_current_span().get_span_context().trace_id:032x}"
     if around is None:
         return Budget(execution_id, f"execution:{execution_id}", limit_picousd)
+    depth = around.depth + 1
     if execution_id != around.execution_id:
-        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around.scope)
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around.scope, depth)
     if limit_picousd is None:
-        return around
-    return Budget(execution_id, f"{around.scope}/{uuid.uuid4().hex[:8]}", limit_picousd, around.scope)
+        return around._replace(depth=depth)
+    scope = f"{around.scope}/{uuid.uuid4().hex[:8]}"
+    return Budget(execution_id, scope, limit_picousd, around.scope, depth)
 
 
 def _with_payer(payer: Payer, *, propagate: bool) -> Context:

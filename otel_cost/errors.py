@@ -88,8 +88,10 @@ class BudgetExceeded(BaseException):
 
     Attributes:
         execution_id: The agent run.
+        kind: `budget_usd`, another limit (`max_model_calls`), a detector (`retry_storm`), `unpriced` or
+            `guard_failed`.
         scope: What the limit applies to: `execution:<id>`.
-        limit_usd: The limit.
+        limit_usd: The budget; None where another limit was reached and there is none.
         spent_usd: What was spent within it.
         reserved_usd: What calls in flight hold of it.
         asked_usd: What the refused request could cost.
@@ -97,36 +99,59 @@ class BudgetExceeded(BaseException):
         last_calls: The last calls of the execution and what they cost, newest last.
     """
 
+    generations: tuple[()] = ()
+    llm_output: None = None
+    """LangChain reads these two of every result that is not an `Exception`, ours too, before it raises it."""
+
     def __init__(
         self,
+        why: str = "",
         *,
         execution_id: str,
-        scope: str,
-        limit_usd: Decimal,
-        spent_usd: Decimal,
-        reserved_usd: Decimal,
-        asked_usd: Decimal,
         request: str,
+        kind: str = "budget_usd",
+        scope: str = "",
+        limit_usd: Decimal | None = None,
+        spent_usd: Decimal = Decimal(0),
+        reserved_usd: Decimal = Decimal(0),
+        asked_usd: Decimal = Decimal(0),
         last_calls: Sequence[str] = (),
     ) -> None:
         self.execution_id = execution_id
-        self.scope = scope
+        self.kind = kind
+        self.scope = scope or f"execution:{execution_id}"
         self.limit_usd = limit_usd
         self.spent_usd = spent_usd
         self.reserved_usd = reserved_usd
         self.asked_usd = asked_usd
         self.request = request
         self.last_calls = tuple(last_calls)
-        super().__init__(self._explain())
+        super().__init__(self._explain(why))
 
-    def _explain(self) -> str:
-        recent = f" Last calls: {'; '.join(self.last_calls)}." if self.last_calls else ""
+    def _explain(self, why: str) -> str:
+        told = [f"execution {self.execution_id}: {why}" if why else self._explain_budget()]
+        told.append(f"{self.request} was not sent")
+        if why:
+            told.append(f"{_money(self.spent_usd)} is spent")
+        if self.last_calls:
+            told.append(f"last calls: {', '.join(self.last_calls)}")
+        told.append(f"to allow more, {_REMEDIES.get(self.kind, _OTHER_REMEDY.format(kind=self.kind))}")
+        return "; ".join(told)
+
+    def _explain_budget(self) -> str:
         return (
-            f"execution {self.execution_id} may spend {_money(self.limit_usd)} ({self.scope}): "
+            f"execution {self.execution_id} may spend {_money(self.limit_usd or Decimal(0))} ({self.scope}): "
             f"{_money(self.spent_usd)} is spent, {_money(self.reserved_usd)} is held by calls in flight, and "
-            f"{self.request} may cost {_money(self.asked_usd)}; it was not sent.{recent} To allow more, "
-            "raise OTEL_COST_BUDGET_USD or the budget_usd of execution(...)."
+            f"this call may cost {_money(self.asked_usd)}"
         )
+
+
+_REMEDIES = {
+    "budget_usd": "raise OTEL_COST_BUDGET_USD or the budget_usd of execution(...)",
+    "unpriced": "add the model to a price file (OTEL_COST_PRICES), or set OTEL_COST_GUARD_UNPRICED=estimate",
+    "guard_failed": "look at the log for what failed, or set OTEL_COST_GUARD_ON_FAILURE=allow",
+}
+_OTHER_REMEDY = "change {kind} in the policy (otel-cost budgets explain shows where it is set)"
 
 
 def _money(usd: Decimal) -> str:

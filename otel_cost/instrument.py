@@ -21,9 +21,11 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_cost import instrumentors
+from otel_cost.budgets import NO_LIMIT_ADVICE, Policy
 from otel_cost.config import TRUE, Config, setting
 from otel_cost.containment import contained
 from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter, guard_default_exporters
+from otel_cost.guard import clients
 from otel_cost.process import Ending, Root, is_server, is_worker, join_parent, script_name, start_root
 from otel_cost.sampling import meter_dropped_spans
 
@@ -63,7 +65,7 @@ class InstrumentConfig(Config):
 def install(
     tracer_provider: trace.TracerProvider | None = None, *, config: Config | None = None
 ) -> CostSpanProcessor:
-    """Put the cost processor on a provider, once, ahead of its exporters.
+    """Put the cost processor on a provider, once, ahead of its exporters, and guard the limits that are set.
 
     Model calls that the provider's sampler drops are metered too; they are still not exported.
 
@@ -77,6 +79,9 @@ def install(
     Raises:
         ConfigError: A setting cannot be used.
     """
+    policy = Policy.load()
+    if policy.is_limited:
+        clients.ensure(policy)
     given = tracer_provider or trace.get_tracer_provider()
     provider = _sdk_provider(given)
     with _install_lock:
@@ -227,6 +232,7 @@ def pre_instrument() -> None:
 def _start(config: InstrumentConfig) -> None:
     if not config.enabled:
         return
+    _guard()
     _take_over_loading()
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
@@ -243,6 +249,14 @@ def _start(config: InstrumentConfig) -> None:
     instrumentors.enable(choices)
     watched = ", ".join(f"{choice.library.name} ({choice.family})" for choice in choices if choice.family)
     logger.info("otel_cost watches %s", watched or "no library")
+
+
+def _guard() -> None:
+    """Guard this process's model calls, and watch them for waste. It holds without any instrumentation."""
+    policy = Policy.load()
+    clients.ensure(policy)
+    if not policy.is_limited:
+        logger.info("%s", NO_LIMIT_ADVICE)
 
 
 def _root() -> Root | None:
@@ -280,7 +294,8 @@ def _take_over_loading() -> None:
         if kwargs.get("group") != instrumentors.GROUP:
             return found
         owned = instrumentors.owned_entry_points(found)
-        return [entry_point for entry_point in found if entry_point not in owned]
+        done = {"threading"} if clients.is_on() else set()
+        return [each for each in found if each not in owned and each.name not in done]
 
     with contained("take over the loading of instrumentors"):
         wrapt.wrap_function_wrapper(_load, "entry_points", entry_points)

@@ -346,6 +346,7 @@ _WORDS = frozenset(
 )
 """Names whose values are few: together they tell kinds of calls apart."""
 _READ_NAMES = names.MARKERS.union(
+    {names.REFUSED},
     _WORDS, documents.DETAILS, _COST_NAMES, *names.USAGE_NAMES.values(), *_TEXT_NAMES.values()
 )
 
@@ -440,9 +441,10 @@ def _first_text(attributes: Mapping[str, Any], aliases: Sequence[str]) -> str:
 def classify(attributes: Mapping[str, Any]) -> str:
     """Return what a span is: `model`, `tool`, `aggregate` or `other`.
 
-    Logfire announces a span by a `pending_span` that repeats its attributes; that one is `other`.
+    Logfire announces a span by a `pending_span` that repeats its attributes; that one is `other`, and so is
+    a call that was refused before it was sent.
     """
-    if attributes.get(names.LOGFIRE_SPAN_TYPE) == "pending_span":
+    if attributes.get(names.LOGFIRE_SPAN_TYPE) == "pending_span" or attributes.get(names.REFUSED) is True:
         return OTHER
     for name, table in _CLASSES:
         if name in attributes and (found := table.get(str(attributes[name]))):

@@ -225,6 +225,9 @@ WITH
         ('traceloop_kind', [
             'traceloop.span.kind'
         ]),
+        ('refused', [
+            'otel_cost.refused'
+        ]),
         ('logfire_type', [
             'logfire.span_type'
         ]),

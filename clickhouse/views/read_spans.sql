@@ -111,7 +111,7 @@ WITH
         SELECT
             *,
             multiIf(
-                NOT is_marked OR said['logfire_type'] = 'pending_span', 'other',
+                NOT is_marked OR said['logfire_type'] = 'pending_span' OR said['refused'] = 'true', 'other',
                 said['ai_operation'] = 'ai.toolCall', 'tool',
                 arrayFirst(class -> class != '', [
                     multiIf(

@@ -1,4 +1,4 @@
-"""The guard: refuses a model call that does not fit its execution's budget, before it is sent.
+"""The guard: refuses a model call that its execution's limits have no room for, before it is sent.
 
 `admit` holds the most a call can cost and returns a ticket; whoever sends the request settles the ticket with
 what came of it, on every way out.
@@ -6,99 +6,114 @@ what came of it, on every way out.
 
 from __future__ import annotations
 
+import _thread
 import logging
+import os
+import signal
 import threading
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from opentelemetry import trace
 
+from otel_cost import attributes as names
 from otel_cost.attribution import Budget, budget_of_context, payer_of_context
-from otel_cost.containment import contained
+from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
+from otel_cost.containment import contained, count
+from otel_cost.detectors import Finding, ModelCallOutcome, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.process import root_execution_id
-from otel_cost.usage import Usage
+from otel_cost.usage import MODEL, Usage, classify
 
 logger = logging.getLogger("otel_cost")
 
-OFF, SHADOW, WARN, ENFORCE = "off", "shadow", "warn", "enforce"
-STRICT, ESTIMATE = "strict", "estimate"
-
-WAIT_S = 60.0
-"""How long a call waits for others to give back what they hold too much, before it is refused."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
 LAST_CALLS = 5
 MAX_NOTED = 4_096
-"""Executions whose last calls are remembered."""
+"""Executions of which something is remembered for a report."""
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
 BYTES_PER_OUTPUT_TOKEN = 4
 """Of text, where an answer ends before it says what it used."""
+REFUSED_EVENT = "otel_cost.refused"
+LIMIT = "limit:"
+
+T = TypeVar("T")
 
 
-class Limits(NamedTuple):
-    """What the guard holds executions to.
+class Cost(NamedTuple):
+    """What an answered call cost, by its usage or, where it does not say, an estimate."""
 
-    Attributes:
-        mode: `off`, `shadow` (only note what would have been refused), `warn` (and say so), `enforce`.
-        execution_picousd: What one execution may spend; None: nothing limits it.
-        bound: `strict`: a call holds the most it can cost; `estimate`: what it will hardly pass.
-    """
-
-    mode: str = ENFORCE
-    execution_picousd: int | None = None
-    bound: str = STRICT
+    picousd: int
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Ticket:
-    """One admitted call. Exactly one of its methods counts, the first that is called."""
+    """One admitted call. Exactly one of its methods counts, the first that is called.
 
-    __slots__ = ("_guard", "budget", "call", "hold", "is_closed", "likely_picousd")
+    Attributes:
+        likely_picousd: What it costs if nobody ever says.
+    """
+
+    __slots__ = ("_guard", "_is_closed", "budget", "call", "conversation", "hold", "likely_picousd")
 
     def __init__(
-        self, guard: Guard, call: ModelCall, budget: Budget, hold: Hold | None, likely_picousd: int
+        self,
+        guard: Guard,
+        call: ModelCall,
+        budget: Budget,
+        hold: Hold | None,
+        *,
+        likely_picousd: int,
+        conversation: int = 0,
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
-        self.likely_picousd = likely_picousd
-        self.is_closed = False
+        self.likely_picousd, self.conversation = likely_picousd, conversation
+        self._is_closed = False
 
     def answered(self, answer: Answer) -> None:
         """Settle with what the provider says it used, or an estimate where it does not say."""
-        cost_picousd = self.likely_picousd
+        cost = Cost(self.likely_picousd)
         with contained("price an answer"):
-            cost_picousd = self._guard.cost(self.call, answer)
-        self._settle(cost_picousd)
+            cost = self._guard.cost(self.call, answer)
+        self._settle(cost)
 
     def refused(self) -> None:
         """Nothing was billed: the request never left, or the provider answered with an error."""
-        self._settle(0)
+        self._settle(Cost(0), is_failed=True)
 
     def lost(self) -> None:
         """The request left and no answer came: the provider may bill for it, so an estimate counts."""
-        self._settle(self.likely_picousd)
+        self._settle(Cost(self.likely_picousd), is_failed=True)
 
-    def _settle(self, cost_picousd: int) -> None:
+    def close(self) -> bool:
+        """Return whether this is the first to close it, for a ticket without a hold, which knows itself."""
+        was_closed, self._is_closed = self._is_closed, True
+        return not was_closed
+
+    def _settle(self, cost: Cost, *, is_failed: bool = False) -> None:
         with contained("settle a call"):
-            if self._guard.settle(self, cost_picousd) and cost_picousd:
-                self._guard.note(self, cost_picousd)
+            self._guard.settle(self, cost, is_failed=is_failed)
 
 
 class Guard:
     """Decides about calls. Safe under threads, asyncio and fork.
 
     Args:
-        limits: What executions are held to.
+        policy: What executions are held to.
         ledger: Where money is held and counted.
         book: Prices.
         root: Gives the execution of a call made outside of any span, such as a script's own; None without.
@@ -109,19 +124,21 @@ class Guard:
 
     def __init__(
         self,
-        limits: Limits,
+        policy: Policy,
         ledger: Ledger,
         book: PriceBook,
         *,
         root: Callable[[], str | None] = root_execution_id,
-        wait_s: float = WAIT_S,
     ) -> None:
-        self.limits, self.ledger, self.book = limits, ledger, book
+        self.policy, self.ledger, self.book = policy, ledger, book
         self.bounds = Bounds()
+        self.watches = Watches(thresholds(policy.detectors.thresholds))
         self.refusals = 0
-        self._root, self._wait_s = root, wait_s
+        self._mode, self._root = policy.guard.mode, root
         self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
-        self._refused: OrderedDict[str, None] = OrderedDict()
+        self._refused: OrderedDict[str, int] = OrderedDict()
+        self._warned: OrderedDict[str, None] = OrderedDict()
+        self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._lock = threading.Lock()
 
     def admit(self, call: ModelCall) -> Ticket:
@@ -135,7 +152,7 @@ class Guard:
             try:
                 time.sleep(next(attempts))
             except StopIteration as done:  # noqa: PERF203 (how a generator returns)
-                return _ticket(done)
+                return _returned(done)
 
     async def admit_async(self, call: ModelCall, sleep: Callable[[float], Awaitable[None]]) -> Ticket:
         """As `admit`, without blocking the event loop, which `sleep` belongs to."""
@@ -144,117 +161,227 @@ class Guard:
             try:
                 await sleep(next(attempts))
             except StopIteration as done:  # noqa: PERF203 (how a generator returns)
-                return _ticket(done)
+                return _returned(done)
 
-    def cost(self, call: ModelCall, answer: Answer) -> int:
-        """Return what an answered call cost in pico-USD, by its usage or else by its text."""
+    def failed(self, call: ModelCall, error: Exception) -> None:
+        """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
+
+        Raises:
+            BudgetExceeded: The policy says `deny`.
+        """
+        count("admit a call", error)
+        if self.policy.guard.on_failure == DENY and self._mode == ENFORCE:
+            execution_id = budget.execution_id if (budget := budget_of_context()) else ""
+            why = f"the guard failed ({type(error).__name__}) and its policy is to deny"
+            raise BudgetExceeded(
+                why, execution_id=execution_id, request=call.target, kind="guard_failed"
+            ) from error
+
+    def cost(self, call: ModelCall, answer: Answer) -> Cost:
+        """Return what an answered call cost, by its usage or else by its text."""
         usage = answer.usage_of(call.api.name == EMBEDDINGS)
         if usage is not None:
             self.bounds.learn(call, *usage.totals)
-            return self._price(call, usage, answer.model, answer.service_tier)
-        bound = self.bounds.likely(call)
-        written = -(-answer.output_bytes // BYTES_PER_OUTPUT_TOKEN)
-        known = answer.input_usage or Usage(input_tokens=bound.input_tokens)
-        return self._price(call, known._replace(output_tokens=written), answer.model, answer.service_tier)
+        else:
+            likely = self.bounds.likely(call)
+            known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
+            usage = known._replace(output_tokens=-(-answer.output_bytes // BYTES_PER_OUTPUT_TOKEN))
+        return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
 
-    def settle(self, ticket: Ticket, cost_picousd: int) -> bool:
-        """Count what a call cost, once. Returns False when it was counted before."""
+    def settle(self, ticket: Ticket, cost: Cost, *, is_failed: bool = False) -> None:
+        """Count what a call cost, once."""
         if ticket.hold is not None:
-            return self.ledger.settle(ticket.hold, cost_picousd)
-        with self._lock:
-            if ticket.is_closed:
-                return False
-            ticket.is_closed = True
-        self.ledger.spend(ticket.budget.scope, cost_picousd)
-        return True
-
-    def note(self, ticket: Ticket, cost_picousd: int) -> None:
-        """Remember a call for the report of a refusal."""
-        with self._lock:
-            calls = self._last_calls.setdefault(ticket.budget.execution_id, deque(maxlen=LAST_CALLS))
-            calls.append(f"{ticket.call.model or ticket.call.target} ${Decimal(cost_picousd) / PICO:.6f}")
-            if len(self._last_calls) > MAX_NOTED:
-                self._last_calls.popitem(last=False)
+            if not self.ledger.settle(ticket.hold, cost.picousd):
+                return
+        elif ticket.close():
+            self.ledger.spend(ticket.budget.scope, cost.picousd)
+        else:
+            return
+        self._note(ticket, cost)
+        outcome = ModelCallOutcome(
+            cost.picousd,
+            cost.input_tokens,
+            cost.output_tokens,
+            ticket.call.model,
+            is_failed,
+            conversation=ticket.conversation,
+        )
+        for finding in self.watches.of(ticket.budget.execution_id).answered(outcome):
+            if self._speak(ticket.budget, finding) == KILL:
+                self._remember(self._doomed, ticket.budget.execution_id, finding)
+        self._warn_of_budget(ticket.budget)
 
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
-        budget = self._open(budget_of_context() or self._budget_of_span())
-        worst, likely = (
-            self._price_bound(call, self.bounds.worst(call)),
-            self._price_bound(call, self.bounds.likely(call)),
+        payer = payer_of_context()
+        budget = budget_of_context() or self._budget_of_span(payer.execution_id)
+        limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
+        self._open(budget, limits.budget_picousd)
+        step, watch = read_step(call), self.watches.of(budget.execution_id)
+        findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
+        try:
+            self._stop_at(findings, budget, call)
+            worst = self._price_bound(call, self.bounds.worst(call), budget)
+            likely = self._price_bound(call, self.bounds.likely(call), budget)
+            asked = worst if self.policy.guard.bound == STRICT else likely
+            hold = yield from self._reserve(call, budget, asked)
+        except BaseException:
+            watch.take_back()
+            raise
+        return Ticket(
+            self, call, budget, hold, likely_picousd=min(likely, asked), conversation=step.conversation
         )
-        asked = worst if self.limits.bound == STRICT else likely
-        deadline, pause_s = time.monotonic() + self._wait_s, FIRST_PAUSE_S
+
+    def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:
+        """Yield how long to wait; return a hold, or None where the call passes without one."""
+        deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, FIRST_PAUSE_S
         while True:
             answer = self.ledger.reserve(budget.scope, asked, owner=call.target)
             if isinstance(answer, Hold):
-                return Ticket(self, call, budget, answer, min(likely, asked))
+                return answer
             if not _may_fit(answer) or time.monotonic() > deadline:
-                self._refuse(call, budget, answer)
-                return Ticket(self, call, budget, None, likely)
-            if self.limits.mode != ENFORCE:
-                return Ticket(self, call, budget, None, likely)
+                self._refuse(call, budget, refusal=answer)
+                return None
+            if self._mode != ENFORCE:
+                return None
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _open(self, budget: Budget) -> Budget:
-        """Begin a budget and those around it, with what an execution gets where nothing else is said."""
-        default = self.limits.execution_picousd
+    def _open(self, budget: Budget, default_picousd: int | None) -> None:
+        """Begin a budget and the one around it, with what an execution gets where nothing else is said."""
         if budget.within:
-            self.ledger.open(budget.within, default)
-        limit = default if budget.limit_picousd is None else budget.limit_picousd
+            self.ledger.open(budget.within, default_picousd)
+        limit = default_picousd if budget.limit_picousd is None else budget.limit_picousd
         self.ledger.open(budget.scope, limit, budget.within)
-        return budget
 
-    def _budget_of_span(self) -> Budget:
+    def _budget_of_span(self, execution_id: str) -> Budget:
         """Return what a call outside of `execution(...)` spends: its trace, else the script."""
-        execution_id = payer_of_context().execution_id
         if not execution_id:
             current = trace.get_current_span().get_span_context()
             execution_id = f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
         execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
         return Budget(execution_id, f"execution:{execution_id}")
 
-    def _refuse(self, call: ModelCall, budget: Budget, refusal: Refusal) -> None:
+    def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
+        """Speak of findings, and refuse the call at the first that ends its execution."""
+        doomed = self._doomed.get(budget.execution_id)
+        for finding in (*([doomed] if doomed else ()), *findings):
+            if finding is doomed or self._speak(budget, finding) == KILL:
+                self._refuse(call, budget, finding=finding)
+
+    def _speak(self, budget: Budget, finding: Finding) -> str:
+        """Log a finding as its detector's setting says. Returns that setting; limits always end."""
+        if finding.kind.startswith(LIMIT):
+            return KILL
+        action: str = getattr(self.policy.detectors, finding.kind)
+        if action != OFF and self._mode != SHADOW:
+            logger.warning("execution %s: %s", budget.execution_id, finding.message)
+        return action
+
+    def _refuse(
+        self,
+        call: ModelCall,
+        budget: Budget,
+        *,
+        refusal: Refusal | None = None,
+        finding: Finding | None = None,
+    ) -> None:
+        """Record that a call has no room, and raise where the policy is enforced."""
         self.refusals += 1
-        exceeded = self._explain(call, budget, refusal)
-        first = self._is_first_refusal(budget.execution_id)
-        logger.log(logging.WARNING if first and self.limits.mode != SHADOW else logging.DEBUG, "%s", exceeded)
-        if self.limits.mode == ENFORCE:
+        exceeded = self._explain(call, budget, refusal, finding)
+        refused = self._count_refusal(budget.execution_id)
+        is_news = refused == 1 and self._mode != SHADOW
+        logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
+        with contained("record a refusal"):
+            _add_event(exceeded, self._mode)
+        if self._mode == ENFORCE:
+            self._escalate(refused)
             raise exceeded
 
-    def _is_first_refusal(self, execution_id: str) -> bool:
-        """An agent that goes on in spite of it would fill the log with what it already says."""
-        with self._lock:
-            known = execution_id in self._refused
-            self._refused[execution_id] = None
-            if len(self._refused) > MAX_NOTED:
-                self._refused.popitem(last=False)
-        return not known
-
-    def _explain(self, call: ModelCall, budget: Budget, refusal: Refusal) -> BudgetExceeded:
-        balance = refusal.balance
+    def _explain(
+        self, call: ModelCall, budget: Budget, refusal: Refusal | None, finding: Finding | None
+    ) -> BudgetExceeded:
+        balance = refusal.balance if refusal else self.ledger.balance(budget.scope)
+        limit = balance.limit_picousd
         return BudgetExceeded(
+            finding.message if finding else "",
             execution_id=budget.execution_id,
-            scope=refusal.scope,
-            limit_usd=_usd(balance.limit_picousd or 0),
+            kind=finding.kind.removeprefix(LIMIT) if finding else "budget_usd",
+            scope=refusal.scope if refusal else budget.scope,
+            limit_usd=None if limit is None else _usd(limit),
             spent_usd=_usd(balance.settled_picousd),
             reserved_usd=_usd(balance.reserved_picousd),
-            asked_usd=_usd(refusal.asked_picousd),
+            asked_usd=_usd(refusal.asked_picousd) if refusal else Decimal(0),
             request=f"{call.target} ({call.model})" if call.model else call.target,
             last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
         )
 
-    def _price_bound(self, call: ModelCall, bound: Bound) -> int:
+    def _count_refusal(self, execution_id: str) -> int:
+        """An agent that goes on in spite of refusals would fill the log with what it already says."""
+        with self._lock:
+            refused = self._refused.get(execution_id, 0) + 1
+            _put(self._refused, execution_id, refused)
+            return refused
+
+    def _escalate(self, refused: int) -> None:
+        """Interrupt the main thread of an agent that swallows every refusal, and later end the process."""
+        after = self.policy.guard.escalate_after_refusals
+        if after and refused == after:
+            logger.error("%d calls of an execution were refused and it goes on; interrupting", refused)
+            _thread.interrupt_main()
+        elif after and refused >= 2 * after:
+            logger.error("%d calls of an execution were refused and it goes on; ending the process", refused)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _warn_of_budget(self, budget: Budget) -> None:
+        """Say once that most of a budget is spent."""
+        ratio = self.policy.ladder.warn_at_ratio
+        limit, spent, _ = self.ledger.balance(budget.scope)
+        if not limit or ratio is None or self._mode == SHADOW or spent < limit * ratio:
+            return
+        if budget.scope not in self._warned:
+            self._remember(self._warned, budget.scope, None)
+            logger.warning("%s has spent $%.4f of $%.4f", budget.scope, _usd(spent), _usd(limit))
+
+    def _note(self, ticket: Ticket, cost: Cost) -> None:
+        """Remember a call for the report of a refusal."""
+        if not cost.picousd:
+            return
+        with self._lock:
+            calls = self._last_calls.get(ticket.budget.execution_id) or deque(maxlen=LAST_CALLS)
+            calls.append(f"{ticket.call.model or ticket.call.target} ${_usd(cost.picousd):.6f}")
+            _put(self._last_calls, ticket.budget.execution_id, calls)
+
+    def _remember(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
+        with self._lock:
+            _put(memory, name, value)
+
+    def _price_bound(self, call: ModelCall, bound: Bound, budget: Budget) -> int:
         """Return the most that tokens cost: input may all be written to a cache, which costs more."""
         output = bound.output_tokens
         usages = [Usage(input_tokens=bound.input_tokens, output_tokens=output)]
         if call.writes_cache:
             usages.append(Usage(cache_write_1h_tokens=bound.input_tokens, output_tokens=output))
             usages.append(Usage(cache_write_tokens=bound.input_tokens, output_tokens=output))
+        if self.policy.guard.unpriced == DENY and self._known_price(call, usages[0]) is None:
+            finding = Finding("unpriced", f"no price is known for model {call.model!r}", 0, 1, call.model)
+            self._refuse(call, budget, finding=finding)
         return max(self._price(call, usage) for usage in usages)
 
     def _price(self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = "") -> int:
+        """Return what usage costs in pico-USD; of an unknown model what the policy takes it for."""
+        known = self._known_price(call, usage, model, service_tier)
+        if known is not None:
+            return known
+        if self.policy.guard.unpriced == ALLOW:
+            return 0
+        inputs, outputs = usage.totals
+        per_token = PICO // 10**6
+        return per_token * (inputs * UNKNOWN_INPUT_USD_PER_MTOK + outputs * UNKNOWN_OUTPUT_USD_PER_MTOK)
+
+    def _known_price(
+        self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = ""
+    ) -> int | None:
         tier = service_tier or call.service_tier or None
         for name in (model, call.model):
             try:
@@ -265,9 +392,7 @@ class Guard:
                 continue
             if priced.cost_picousd is not None:
                 return priced.cost_picousd
-        inputs, outputs = usage.totals
-        per_token = PICO // 10**6
-        return per_token * (inputs * UNKNOWN_INPUT_USD_PER_MTOK + outputs * UNKNOWN_OUTPUT_USD_PER_MTOK)
+        return None
 
 
 def _may_fit(refusal: Refusal) -> bool:
@@ -276,7 +401,32 @@ def _may_fit(refusal: Refusal) -> bool:
     return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)
 
 
-def _ticket(done: StopIteration) -> Ticket:
+def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
+    """Put a refusal on the current span, for traces and the warehouse."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        if mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
+            span.set_attribute(names.REFUSED, True)
+        attributes: dict[str, Any] = {
+            "otel_cost.kind": exceeded.kind,
+            "otel_cost.mode": mode,
+            "otel_cost.execution.id": exceeded.execution_id,
+            "otel_cost.scope": exceeded.scope,
+            "otel_cost.spent_usd": str(exceeded.spent_usd),
+            "otel_cost.asked_usd": str(exceeded.asked_usd),
+        }
+        if exceeded.limit_usd is not None:
+            attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
+        span.add_event(REFUSED_EVENT, attributes)
+
+
+def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:
+    memory[name] = value
+    if len(memory) > MAX_NOTED:
+        memory.popitem(last=False)
+
+
+def _returned(done: StopIteration) -> Ticket:
     ticket: Ticket = done.value
     return ticket
 
@@ -285,9 +435,9 @@ def _usd(picousd: int) -> Decimal:
     return Decimal(picousd) / PICO
 
 
-def default_guard() -> Guard:
-    """Return a guard with the settings of the environment, a ledger in memory and the catalogue's prices."""
+def default_guard(policy: Policy | None = None) -> Guard:
+    """Return a guard with a ledger in memory and the catalogue's prices; default: the policy in force."""
     from otel_cost.config import Config
     from otel_cost.ledger.memory import MemoryLedger
 
-    return Guard(Limits(), MemoryLedger(), PriceBook.load(Config.load().prices))
+    return Guard(policy or Policy.load(), MemoryLedger(), PriceBook.load(Config.load().prices))

@@ -13,6 +13,7 @@ from typing import Any
 
 import wrapt
 
+from otel_cost.budgets import OFF, Policy
 from otel_cost.containment import contained, count
 from otel_cost.guard import Guard, Ticket, default_guard
 from otel_cost.guard.answers import Reader, read_answer
@@ -47,10 +48,21 @@ def _follow_threads() -> None:
         instrumentor.instrument()
 
 
-def ensure() -> None:
-    """Guard every client by the policy in force, unless they are guarded already."""
+def ensure(policy: Policy | None = None) -> None:
+    """Guard every client by the policy in force, unless they are guarded already or the guard is off.
+
+    Raises:
+        ConfigError: The policy cannot be used.
+    """
     if not _current:
-        install(default_guard())
+        policy = policy or Policy.load()
+        if policy.guard.mode != OFF:
+            install(default_guard(policy))
+
+
+def is_on() -> bool:
+    """Whether clients are guarded, and threads followed."""
+    return bool(_current)
 
 
 def uninstall() -> None:
@@ -79,15 +91,21 @@ def _call(method: str, url: object, body: Callable[[], object]) -> ModelCall | N
 
 
 def _admit(call: ModelCall) -> Ticket | None:
-    with contained("admit a call"):
-        return _current[0].admit(call)
-    return None
+    guard = _current[0]
+    try:
+        return guard.admit(call)
+    except Exception as error:
+        guard.failed(call, error)
+        return None
 
 
 async def _admit_async(call: ModelCall, sleep: Callable[[float], Awaitable[None]]) -> Ticket | None:
-    with contained("admit a call"):
-        return await _current[0].admit_async(call, sleep)
-    return None
+    guard = _current[0]
+    try:
+        return await guard.admit_async(call, sleep)
+    except Exception as error:
+        guard.failed(call, error)
+        return None
 
 
 def _failed(ticket: Ticket, error: BaseException, unsent: tuple[type[BaseException], ...]) -> None:

@@ -343,3 +343,46 @@ def _visit(url: str, process: subprocess.Popen[str]) -> None:
             return urllib.request.urlopen(url, timeout=5).close()
         time.sleep(0.1)
     pytest.fail(f"{url} does not answer")
+
+
+ENDLESS = """
+while True:
+    try:
+        call()
+    except Exception:
+        continue
+"""
+
+
+def test_a_loop_ends_at_its_budget_with_no_code_change(provider, collector):
+    """A program that swallows every error ends with ours at the first call its budget has no room for."""
+    limits = {"OTEL_COST_BUDGET_USD": "0.07", "OTEL_COST_GUARD_BOUND": "strict"}
+    finished = run(ENDLESS, provider, collector, **limits)
+    assert finished.returncode == 1
+    assert "otel_cost.errors.BudgetExceeded: execution" in finished.stderr
+    assert "may spend $0.0700" in finished.stderr
+    sent = provider.count()
+    assert sent > 1
+    assert [span.cost_usd for span in collector.counted()] == [CALL_USD] * sent
+    (root,) = [span for span in collector.spans if not span.parent_id]
+    assert root.attributes["error.type"] == "BudgetExceeded"
+    assert Decimal(root.attributes["otel_cost.execution.cost_usd"]) == sent * CALL_USD
+
+
+def test_a_guard_that_is_off_stops_nothing(provider, collector):
+    """OTEL_COST_GUARD=off leaves every client as it is."""
+    code = "for _ in range(3): call()"
+    finished = run(code, provider, collector, OTEL_COST_BUDGET_USD="0", OTEL_COST_GUARD="off")
+    assert finished.returncode == 0, finished.stderr
+    assert provider.count() == 3
+
+
+def test_a_wrong_policy_is_said_and_stops_nothing(provider, collector):
+    """A limit that cannot be read is an error in the log; with OTEL_COST_STRICT nothing runs without it."""
+    wrong = {"OTEL_COST_BUDGET_USD": "10$"}
+    finished = run("call()", provider, collector, **wrong)
+    assert finished.returncode == 0
+    assert "OTEL_COST_BUDGET_USD='10$' is not" in finished.stderr
+    assert provider.count() == 1
+    assert run("call()", provider, collector, OTEL_COST_STRICT="1", **wrong).returncode == 1
+    assert provider.count() == 1

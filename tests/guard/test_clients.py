@@ -21,9 +21,10 @@ import requests
 
 from otel_cost import execution
 from otel_cost.attribution import budget_of_context
+from otel_cost.budgets import ESTIMATE, SHADOW, WARN, Policy
 from otel_cost.errors import BudgetExceeded, ConfigError
 from otel_cost.fake_provider import FakeProvider, Reply
-from otel_cost.guard import ENFORCE, ESTIMATE, SHADOW, STRICT, WARN, Guard, Limits, clients
+from otel_cost.guard import Guard, clients
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
@@ -53,9 +54,9 @@ def guard() -> Iterator[Guard]:
     clients.uninstall()
 
 
-def guard_of(mode: str = ENFORCE, bound: str = STRICT, limit_picousd: int | None = None) -> Guard:
+def guard_of(**settings: Any) -> Guard:
     """Put a new guard in force."""
-    made = Guard(Limits(mode, limit_picousd, bound), MemoryLedger(), BOOK, wait_s=5)
+    made = Guard(Policy.load(environ={}, max_wait_s=5, **settings), MemoryLedger(), BOOK)
     clients.install(made)
     return made
 
@@ -386,7 +387,7 @@ def test_other_traffic_is_not_touched(provider: FakeProvider, guard: Guard) -> N
 @pytest.mark.parametrize("mode", [SHADOW, WARN])
 def test_softer_modes_only_note(mode: str, provider: FakeProvider, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is stopped; what would have been is counted, and `warn` says so once an execution."""
-    guard = guard_of(mode, limit_picousd=DIME)
+    guard = guard_of(mode=mode, budget_usd="0.1")
     with execution("run"):
         for _ in range(4):
             _openai(provider)
