@@ -367,12 +367,18 @@ def test_results_that_read_like_errors(result: Any, is_failed: bool) -> None:
     assert [call.is_failed for call in step("chat", {"messages": messages}).tool_calls] == [is_failed]
 
 
-def test_a_flag_that_says_it_worked_is_believed() -> None:
+@pytest.mark.parametrize(
+    ("is_error", "status", "result"), [(False, "success", "Error: x"), (True, "error", "x")]
+)
+def test_a_flag_is_believed_over_the_words(is_error: bool, status: str, result: str) -> None:
     """A search for error messages finds some; Anthropic and Bedrock can say that this is no error."""
     use = {"type": "tool_use", "id": "t", "name": "grep", "input": {}}
-    came = {"type": "tool_result", "tool_use_id": "t", "content": "Error: x", "is_error": False}
+    came = {"type": "tool_result", "tool_use_id": "t", "content": result, "is_error": is_error}
     body = {"messages": [{"role": "assistant", "content": [use]}, {"role": "user", "content": [came]}]}
-    assert [call.is_failed for call in step("messages", body).tool_calls] == [False]
+    assert [call.is_failed for call in step("messages", body).tool_calls] == [is_error]
+    body = copy.deepcopy(VALID["converse"])
+    body["messages"][1]["content"][0]["toolResult"] |= {"status": status, "content": [{"text": result}]}
+    assert [call.is_failed for call in step("converse", body).tool_calls] == [is_error]
 
 
 def test_only_the_end_of_a_history_is_read() -> None:
