@@ -341,32 +341,32 @@ class Watch:
 
     def _passed(self, limits: StepLimits, depth: int) -> Iterator[Finding]:
         if (limit := limits.max_model_calls) is not None and self.model_calls > limit:
-            yield self._limit("model_calls", f"model call {self.model_calls}", limit, self.model_calls)
+            yield self._limit("max_model_calls", f"model call {self.model_calls}", limit, self.model_calls)
         if (limit := limits.max_tool_calls) is not None and self.tool_calls > limit:
-            yield self._limit("tool_calls", f"{self.tool_calls} tool calls", limit, self.tool_calls)
+            yield self._limit("max_tool_calls", f"{self.tool_calls} tool calls", limit, self.tool_calls)
         if limits.max_calls_per_tool:
             yield from self._tools_passed(limits)
         if (limit := limits.max_total_tokens) is not None and self.tokens >= limit:
-            yield self._limit("tokens", f"{self.tokens} tokens", limit, self.tokens)
+            yield self._limit("max_total_tokens", f"{self.tokens} tokens", limit, self.tokens)
         if limits.max_wall_time_s is not None:
             yield from self._time_passed(limits.max_wall_time_s)
         if (limit := limits.max_depth) is not None and depth > limit:
-            yield self._limit("depth", f"depth {depth}", limit, depth)
+            yield self._limit("max_depth", f"depth {depth}", limit, depth)
 
     def _tools_passed(self, limits: StepLimits) -> Iterator[Finding]:
         for tool, calls in self._tools.items():
             limit = limits.calls_of(tool)
             if limit is not None and calls > limit:
-                yield self._limit("calls_per_tool", f"{calls} calls of {tool}", limit, calls, tool)
+                yield self._limit("max_calls_per_tool", f"{calls} calls of {tool}", limit, calls, tool)
 
     def _time_passed(self, limit_s: float) -> Iterator[Finding]:
         elapsed_s = self._clock() - self._started_at_s
         if elapsed_s >= limit_s:
-            yield self._limit("wall_time_s", f"{elapsed_s:.1f} s", limit_s, int(elapsed_s))
+            yield self._limit("max_wall_time_s", f"{elapsed_s:.1f} s", limit_s, int(elapsed_s))
 
     def _limit(self, name: str, told: str, limit: float, value: int, subject: str = "") -> Finding:
         cost = f"the execution has cost ${usd_text(self.cost_picousd)} so far"
-        message = f"limit {name}: {told}, where {limit} are allowed; {cost}"
+        message = f"{name}: {told}, where {limit} are allowed; {cost}"
         return Finding(f"limit:{name}", message, self.cost_picousd, value, subject)
 
 

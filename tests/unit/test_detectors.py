@@ -395,7 +395,7 @@ def test_model_calls_are_limited_before_they_are_sent(calls: int) -> None:
     watch, limits = Watch(), ExecutionLimits(max_model_calls=calls)
     assert [one for _ in range(calls) for one in watch.begin(limits)] == []
     (found,) = watch.begin(limits)
-    assert (found.kind, found.count) == ("limit:model_calls", calls + 1)
+    assert (found.kind, found.count) == ("limit:max_model_calls", calls + 1)
     assert f"model call {calls + 1}, where {calls} are allowed" in found.message
 
 
@@ -425,10 +425,10 @@ def test_tool_calls_are_limited() -> None:
     watch = Watch()
     play([tool("search", "a"), tool("search", "b"), tool("visit", "c")], watch)
     assert watch.begin(ExecutionLimits(max_tool_calls=3)) == []
-    assert kinds(watch.begin(ExecutionLimits(max_tool_calls=2))) == [("limit:tool_calls", 3)]
+    assert kinds(watch.begin(ExecutionLimits(max_tool_calls=2))) == [("limit:max_tool_calls", 3)]
     assert watch.begin(ExecutionLimits(max_calls_per_tool={"search": 2})) == []
     (found,) = watch.begin(ExecutionLimits(max_calls_per_tool={"search": 1, "*": 5}))
-    assert (found.kind, found.count, found.subject) == ("limit:calls_per_tool", 2, "search")
+    assert (found.kind, found.count, found.subject) == ("limit:max_calls_per_tool", 2, "search")
 
 
 def test_tokens_are_limited() -> None:
@@ -438,7 +438,7 @@ def test_tokens_are_limited() -> None:
     assert watch.begin(ExecutionLimits(max_total_tokens=100)) == []
     watch.answered(ModelCallOutcome(CENT, 1, 0))
     (found,) = watch.begin(ExecutionLimits(max_total_tokens=100))
-    assert (found.kind, found.count, found.cost_picousd) == ("limit:tokens", 100, 2 * CENT)
+    assert (found.kind, found.count, found.cost_picousd) == ("limit:max_total_tokens", 100, 2 * CENT)
     assert "the execution has cost $0.02 so far" in found.message
 
 
@@ -449,14 +449,14 @@ def test_wall_time_is_limited() -> None:
     now[0] += 9.9
     assert watch.begin(ExecutionLimits(max_wall_time_s=10)) == []
     now[0] += 0.1
-    assert kinds(watch.begin(ExecutionLimits(max_wall_time_s=10))) == [("limit:wall_time_s", 10)]
+    assert kinds(watch.begin(ExecutionLimits(max_wall_time_s=10))) == [("limit:max_wall_time_s", 10)]
 
 
 def test_depth_is_limited() -> None:
     """0 allows the outermost agent alone."""
     watch = Watch()
     assert watch.begin(ExecutionLimits(max_depth=0)) == []
-    assert kinds(watch.begin(ExecutionLimits(max_depth=0), depth=1)) == [("limit:depth", 1)]
+    assert kinds(watch.begin(ExecutionLimits(max_depth=0), depth=1)) == [("limit:max_depth", 1)]
 
 
 def test_nothing_is_limited_without_limits() -> None:
