@@ -104,8 +104,8 @@ def _ladder(policy: Policy, limits: ExecutionLimits) -> Iterator[Rule]:
     cheaper = ", ".join(f"{model} -> {to}" for model, to in policy.ladder.downgrade_to.items())
     steps = {
         "warn_at_ratio": "a warning is logged",
-        "remind_at_ratio": "the agent is told in its requests what remains",
-        "downgrade_at_ratio": f"cheaper models are asked for: {cheaper}",
+        "remind_at_ratio": f"the agent is told in its requests what remains {NOT_ENFORCED}",
+        "downgrade_at_ratio": f"cheaper models are asked for: {cheaper} {NOT_ENFORCED}",
     }
     for name, then in steps.items():
         ratio = getattr(policy.ladder, name)
@@ -113,7 +113,7 @@ def _ladder(policy: Policy, limits: ExecutionLimits) -> Iterator[Rule]:
             at = text((Decimal(str(ratio)) * limits.budget_usd).normalize())
             yield Rule("ladder", name, text(ratio), policy.origin("ladder", name), f"at {at} USD {then}")
     if policy.ladder.wrap_up_call:
-        then = "one last call is let through for the agent to sum up"
+        then = f"one last call is let through for the agent to sum up {NOT_ENFORCED}"
         yield Rule("ladder", "wrap_up_call", "true", policy.origin("ladder", "wrap_up_call"), then)
     refusals = policy.guard.escalate_after_refusals
     if refusals is not None and policy.guard.mode == ENFORCE:
@@ -162,6 +162,8 @@ def notes(policy: Policy, book: PriceBook) -> list[str]:
     ]
     if policy.guard.mode == OFF and policy.is_limited:
         found.append("limits are set, and the guard is off: nothing is stopped")
+    if policy.guard.clamp:
+        found.append(f"clamp: requests are not changed {NOT_ENFORCED}")
     return found
 
 
