@@ -347,7 +347,11 @@ _WORDS = frozenset(
 """Names whose values are few: together they tell kinds of calls apart."""
 _READ_NAMES = names.MARKERS.union(
     {names.REFUSED},
-    _WORDS, documents.DETAILS, _COST_NAMES, *names.USAGE_NAMES.values(), *_TEXT_NAMES.values()
+    _WORDS,
+    documents.DETAILS,
+    _COST_NAMES,
+    *names.USAGE_NAMES.values(),
+    *_TEXT_NAMES.values(),
 )
 
 CACHED_LAYOUTS = 1024

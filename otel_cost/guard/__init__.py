@@ -27,7 +27,7 @@ from otel_cost.containment import contained, count
 from otel_cost.detectors import Finding, ModelCallOutcome, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
-from otel_cost.guard.bounds import Bound, Bounds
+from otel_cost.guard.bounds import Bound, Bounds, thinks
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
@@ -185,7 +185,9 @@ class Guard:
         else:
             likely = self.bounds.likely(call)
             known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
-            usage = known._replace(output_tokens=-(-answer.output_bytes // BYTES_PER_OUTPUT_TOKEN))
+            written = -(-answer.output_bytes // BYTES_PER_OUTPUT_TOKEN)
+            hidden = likely.output_tokens if thinks(call.model) else 0
+            usage = known._replace(output_tokens=max(written, hidden))
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
 
     def settle(self, ticket: Ticket, cost: Cost, *, is_failed: bool = False) -> None:

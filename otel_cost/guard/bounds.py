@@ -7,6 +7,7 @@ answers report makes the bound tighter: the most tokens per byte seen so far, wi
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections import OrderedDict
 from typing import NamedTuple
@@ -31,6 +32,20 @@ UNLIMITED_OUTPUT_TOKENS = 32_768
 TYPICAL_OUTPUT_TOKENS = 1_024
 """Used for an estimate before anything is learnt."""
 MAX_MODELS = 512
+
+
+_THINKING = re.compile(
+    r"(?:^|[/.:_-])(?:o[1-9]\b|gpt-5|gpt-oss|deepseek-(?:reasoner|r1)|qwq|grok-(?:3-mini|4)|magistral)|thinking",
+    re.IGNORECASE,
+)
+
+
+def thinks(model: str) -> bool:
+    """Whether a model writes tokens that are billed and not sent, so that its text does not tell its output.
+
+    https://platform.openai.com/docs/guides/reasoning: reasoning tokens are billed as output tokens.
+    """
+    return bool(_THINKING.search(model))
 
 
 class Bound(NamedTuple):

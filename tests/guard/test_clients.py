@@ -354,6 +354,20 @@ def test_streams_settle_on_every_way_out(provider: FakeProvider, guard: Guard) -
     assert 0 < after_closing < after_dropping < DIME
 
 
+def test_thinking_that_is_not_streamed_counts(provider: FakeProvider, guard: Guard) -> None:
+    """A stream without usage of a model that thinks is taken for its usual output, not for its few words."""
+    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    spent = {}
+    for model in ("gpt-5", "gpt-4o"):
+        with execution(model, budget_usd="1"):
+            for _ in client.chat.completions.create(model=model, messages=MESSAGES, stream=True):  # type: ignore[call-overload]
+                pass
+        spent[model] = settled(guard, f"execution:{model}")
+    # 1,024 tokens at 10 USD per million (https://openai.com/api/pricing, 2026-11), and the few of three words
+    assert spent["gpt-5"] >= 1_024 * PICO // 10**5
+    assert 0 < spent["gpt-4o"] < spent["gpt-5"] // 4
+
+
 def test_cancelled_tasks_leave_no_hold(provider: FakeProvider, guard: Guard) -> None:
     """Wherever a task is cancelled while it streams, its hold is settled."""
     provider.script = Reply("a b c d e", usage=Usage(output_tokens=5), chunk_delay_s=0.01)
