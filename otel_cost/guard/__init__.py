@@ -45,8 +45,8 @@ MAX_NOTED = 4_096
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
-BYTES_PER_OUTPUT_TOKEN = 4
-"""Of text, where an answer ends before it says what it used."""
+MORE_TOKENS = 256
+"""Least that is held at once for a stream that goes on."""
 REFUSED_EVENT = "otel_cost.refused"
 LIMIT = "limit:"
 
@@ -66,9 +66,20 @@ class Ticket:
 
     Attributes:
         likely_picousd: What it costs if nobody ever says.
+        held_tokens: Output tokens that are paid for by what is held.
     """
 
-    __slots__ = ("_guard", "_is_closed", "budget", "call", "conversation", "hold", "likely_picousd")
+    __slots__ = (
+        "_guard",
+        "_is_closed",
+        "_more",
+        "budget",
+        "call",
+        "conversation",
+        "held_tokens",
+        "hold",
+        "likely_picousd",
+    )
 
     def __init__(
         self,
@@ -78,11 +89,29 @@ class Ticket:
         hold: Hold | None,
         *,
         likely_picousd: int,
+        held_tokens: int = 0,
         conversation: int = 0,
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
         self.likely_picousd, self.conversation = likely_picousd, conversation
+        self.held_tokens = held_tokens
+        self._more: list[Hold] = []
         self._is_closed = False
+
+    def keep_up(self, answer: Answer) -> None:
+        """Hold more for an answer that is longer than what was held for it.
+
+        Raises:
+            BudgetExceeded: There is no more. What was written so far is settled; the stream must be closed.
+        """
+        if answer.output_bytes <= self.held_tokens or self.hold is None:
+            return  # a token has a byte at least
+        refusal = None
+        with contained("hold more for a stream"):
+            refusal = self._guard.hold_more(self, answer, self._more)
+        if refusal is not None:
+            self.answered(answer)
+            self._guard.cut(self, refusal)
 
     def answered(self, answer: Answer) -> None:
         """Settle with what the provider says it used, or an estimate where it does not say."""
@@ -107,6 +136,9 @@ class Ticket:
     def _settle(self, cost: Cost, *, is_failed: bool = False) -> None:
         with contained("settle a call"):
             self._guard.settle(self, cost, is_failed=is_failed)
+        while self._more:
+            with contained("give back what a stream held"):
+                self._guard.ledger.release(self._more.pop())
 
 
 class Guard:
@@ -181,14 +213,39 @@ class Guard:
         """Return what an answered call cost, by its usage or else by its text."""
         usage = answer.usage_of(call.api.name == EMBEDDINGS)
         if usage is not None:
-            self.bounds.learn(call, *usage.totals)
+            text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
+            self.bounds.learn(call, *usage.totals, text)
         else:
             likely = self.bounds.likely(call)
             known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
-            written = -(-answer.output_bytes // BYTES_PER_OUTPUT_TOKEN)
+            written = self.bounds.text_tokens(call, answer.output_bytes)
             hidden = likely.output_tokens if thinks(call.model) else 0
             usage = known._replace(output_tokens=max(written, hidden))
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
+
+    def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
+        """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
+        call = ticket.call
+        if self.bounds.text_tokens(call, answer.output_bytes) <= ticket.held_tokens:
+            return None
+        tokens = max(ticket.held_tokens, MORE_TOKENS)
+        more = self.ledger.reserve(
+            ticket.budget.scope, self._price(call, Usage(output_tokens=tokens)), owner=call.target
+        )
+        if isinstance(more, Hold):
+            holds.append(more)
+        elif self._mode == ENFORCE:
+            return more
+        ticket.held_tokens += tokens
+        return None
+
+    def cut(self, ticket: Ticket, refusal: Refusal) -> None:
+        """Refuse the rest of an answer.
+
+        Raises:
+            BudgetExceeded: Always, where the policy is enforced.
+        """
+        self._refuse(ticket.call, ticket.budget, refusal=refusal)
 
     def settle(self, ticket: Ticket, cost: Cost, *, is_failed: bool = False) -> None:
         """Count what a call cost, once."""
@@ -230,8 +287,15 @@ class Guard:
         except BaseException:
             watch.take_back()
             raise
+        held = self.bounds.worst(call) if self.policy.guard.bound == STRICT else self.bounds.likely(call)
         return Ticket(
-            self, call, budget, hold, likely_picousd=min(likely, asked), conversation=step.conversation
+            self,
+            call,
+            budget,
+            hold,
+            likely_picousd=min(likely, asked),
+            held_tokens=held.output_tokens,
+            conversation=step.conversation,
         )
 
     def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:

@@ -32,6 +32,9 @@ UNLIMITED_OUTPUT_TOKENS = 32_768
 TYPICAL_OUTPUT_TOKENS = 1_024
 """Used for an estimate before anything is learnt."""
 MAX_MODELS = 512
+BYTES_PER_OUTPUT_TOKEN = 4.0
+"""Of streamed text before anything is learnt; English has 4 to 5, most other scripts 2 to 3."""
+_PLAUSIBLE_BYTES_PER_TOKEN = (1.5, 8.0)
 
 
 _THINKING = re.compile(
@@ -63,15 +66,17 @@ class Bound(NamedTuple):
 class _Learnt:
     """What the answers of one model taught: a histogram of output sizes, and the most tokens per byte."""
 
-    __slots__ = ("answers", "buckets", "tokens_per_byte")
+    __slots__ = ("answers", "buckets", "text_bytes", "text_tokens", "tokens_per_byte")
 
     def __init__(self) -> None:
-        self.answers = 0
+        self.answers = self.text_bytes = self.text_tokens = 0
         self.tokens_per_byte = 0.0
         self.buckets = [0] * 32
 
-    def learn(self, prompt_bytes: int, input_tokens: int, output_tokens: int) -> None:
+    def learn(self, prompt_bytes: int, input_tokens: int, output_tokens: int, text: tuple[int, int]) -> None:
         self.answers += 1
+        self.text_bytes += text[0]
+        self.text_tokens += text[1]
         if prompt_bytes:
             ratio = max(0, input_tokens - OVERHEAD_TOKENS) / prompt_bytes
             self.tokens_per_byte = max(self.tokens_per_byte, ratio)
@@ -112,12 +117,23 @@ class Bounds:
             output = min(output, call.output_limit)
         return _bound(call, ratio, output)
 
-    def learn(self, call: ModelCall, input_tokens: int, output_tokens: int) -> None:
-        """Remember what an answer used."""
+    def text_tokens(self, call: ModelCall, text_bytes: int) -> int:
+        """Return about how many tokens a text that a model wrote is."""
+        learnt = self._learnt.get((call.provider, call.model))
+        each = BYTES_PER_OUTPUT_TOKEN
+        if learnt is not None and learnt.answers >= MIN_SAMPLES and learnt.text_tokens:
+            low, high = _PLAUSIBLE_BYTES_PER_TOKEN
+            each = min(max(learnt.text_bytes / learnt.text_tokens, low), high)
+        return math.ceil(text_bytes / each)
+
+    def learn(
+        self, call: ModelCall, input_tokens: int, output_tokens: int, text: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Remember what an answer used; `text` is the bytes and the tokens of what it wrote to be read."""
         prompt_bytes = 0 if call.files else call.prompt_bytes
         with self._lock:
             learnt = self._learnt.setdefault((call.provider, call.model), _Learnt())
-            learnt.learn(prompt_bytes, input_tokens, output_tokens)
+            learnt.learn(prompt_bytes, input_tokens, output_tokens, text)
             if len(self._learnt) > MAX_MODELS:
                 self._learnt.popitem(last=False)
 

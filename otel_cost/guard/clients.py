@@ -15,6 +15,7 @@ import wrapt
 
 from otel_cost.budgets import OFF, Policy
 from otel_cost.containment import contained, count
+from otel_cost.errors import BudgetExceeded
 from otel_cost.guard import Guard, Ticket, default_guard
 from otel_cost.guard.answers import Reader, read_answer
 from otel_cost.guard.calls import ModelCall, recognise
@@ -121,21 +122,31 @@ class _Meter:
 
     def __init__(self, ticket: Ticket, headers: Mapping[str, str]) -> None:
         self._ticket = ticket
-        self._reader: Reader | None = None
-        with contained("read an answer"):
-            self._reader = Reader(headers.get("content-type", ""), headers.get("content-encoding", ""))
+        self._reader: Reader | None = Reader(
+            str(headers.get("content-type", "")), str(headers.get("content-encoding", ""))
+        )
 
     def feed(self, data: bytes) -> None:
-        if self._reader is not None:
-            try:
-                self._reader.feed(data)
-            except Exception as error:
-                self._reader = None
-                count("read an answer", error)
+        """Take bytes on their way to the application.
+
+        Raises:
+            BudgetExceeded: They pass what the budget has left; they must not go on, and the stream must end.
+        """
+        reader = self._reader
+        if reader is None:
+            return
+        try:
+            reader.feed(data)
+        except Exception as error:
+            self._reader = None
+            self._ticket.lost()
+            count("read an answer", error)
+            return
+        self._ticket.keep_up(reader.answer)
 
     def finish(self) -> None:
+        """Settle with what was read; what comes after the first time changes nothing."""
         if self._reader is None:
-            self._ticket.lost()
             return
         reader, self._reader = self._reader, None
         answer = reader.answer
@@ -233,6 +244,9 @@ class _SyncStream:
             for chunk in self._inner:
                 self._meter.feed(chunk)
                 yield chunk
+        except BudgetExceeded:
+            self._inner.close()
+            raise
         finally:
             self._meter.finish()
 
@@ -252,6 +266,9 @@ class _AsyncStream:
             async for chunk in self._inner:
                 self._meter.feed(chunk)
                 yield chunk
+        except BudgetExceeded:
+            await self._inner.aclose()
+            raise
         finally:
             self._meter.finish()
 
@@ -300,15 +317,22 @@ class _MeteredRaw(wrapt.ObjectProxy[Any]):
 
     def read(self, *args: Any, **kwargs: Any) -> bytes:
         data: bytes = self.__wrapped__.read(*args, **kwargs)
-        self._self_meter.feed(data)
+        self._self_feed(data)
         if not data:
             self._self_meter.finish()
         return data
 
+    def _self_feed(self, data: bytes) -> None:
+        try:
+            self._self_meter.feed(data)
+        except BudgetExceeded:
+            self.__wrapped__.close()
+            raise
+
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
         try:
             for chunk in self.__wrapped__.stream(*args, **kwargs):
-                self._self_meter.feed(chunk)
+                self._self_feed(chunk)
                 yield chunk
         finally:
             self._self_meter.finish()
@@ -381,7 +405,8 @@ def _hook_aiohttp(module: Any) -> None:
             ticket.refused()
         else:
             headers = {"content-type": response.headers.get("content-type", "")}
-            response.content = _MeteredContent(response.content, _Meter(ticket, headers))
+            meter = _Meter(ticket, headers)
+            response.content = _MeteredContent(response.content, meter, response.close)
         return response
 
     wrapt.wrap_function_wrapper(module, "ClientSession._request", request)
@@ -408,12 +433,16 @@ def _aiohttp_body(kwargs: Mapping[str, Any]) -> object:
 class _MeteredContent(wrapt.ObjectProxy[Any]):
     """An aiohttp stream that is read through a meter. It gives decoded bytes."""
 
-    def __init__(self, wrapped: Any, meter: _Meter) -> None:
+    def __init__(self, wrapped: Any, meter: _Meter, close: Callable[[], None]) -> None:
         super().__init__(wrapped)
-        self._self_meter = meter
+        self._self_meter, self._self_close = meter, close
 
     def _self_pass(self, data: bytes) -> bytes:
-        self._self_meter.feed(data)
+        try:
+            self._self_meter.feed(data)
+        except BudgetExceeded:
+            self._self_close()
+            raise
         if self.__wrapped__.at_eof():
             self._self_meter.finish()
         return data
