@@ -65,7 +65,6 @@ class Ticket:
     """One admitted call. Exactly one of its methods counts, the first that is called.
 
     Attributes:
-        likely_picousd: What it costs if nobody ever says.
         held_tokens: Output tokens that are paid for by what is held.
     """
 
@@ -78,7 +77,6 @@ class Ticket:
         "conversation",
         "held_tokens",
         "hold",
-        "likely_picousd",
     )
 
     def __init__(
@@ -88,13 +86,11 @@ class Ticket:
         budget: Budget,
         hold: Hold | None,
         *,
-        likely_picousd: int,
         held_tokens: int = 0,
         conversation: int = 0,
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
-        self.likely_picousd, self.conversation = likely_picousd, conversation
-        self.held_tokens = held_tokens
+        self.held_tokens, self.conversation = held_tokens, conversation
         self._more: list[Hold] = []
         self._is_closed = False
 
@@ -115,9 +111,11 @@ class Ticket:
 
     def answered(self, answer: Answer) -> None:
         """Settle with what the provider says it used, or an estimate where it does not say."""
-        cost = Cost(self.likely_picousd)
-        with contained("price an answer"):
+        try:
             cost = self._guard.cost(self.call, answer)
+        except Exception as error:
+            count("price an answer", error)
+            cost = self._likely()
         self._settle(cost)
 
     def refused(self) -> None:
@@ -126,7 +124,17 @@ class Ticket:
 
     def lost(self) -> None:
         """The request left and no answer came: the provider may bill for it, so an estimate counts."""
-        self._settle(Cost(self.likely_picousd), is_failed=True)
+        self._settle(self._likely(), is_failed=True)
+
+    def _likely(self) -> Cost:
+        """What counts when nobody says: what such calls usually cost, and never more than is held."""
+        held = self.hold.amount_picousd if self.hold else 0
+        try:
+            likely = self._guard.likely_cost(self.call)
+        except Exception as error:
+            count("estimate a call", error)
+            return Cost(held)
+        return Cost(min(likely, held) if self.hold else likely)
 
     def close(self) -> bool:
         """Return whether this is the first to close it, for a ticket without a hold, which knows itself."""
@@ -167,6 +175,7 @@ class Guard:
         self.watches = Watches(thresholds(policy.detectors.thresholds))
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
+        self._is_strict = policy.guard.bound == STRICT
         self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
         self._refused: OrderedDict[str, int] = OrderedDict()
         self._warned: OrderedDict[str, None] = OrderedDict()
@@ -222,6 +231,10 @@ class Guard:
             hidden = likely.output_tokens if thinks(call.model) else 0
             usage = known._replace(output_tokens=max(written, hidden))
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
+
+    def likely_cost(self, call: ModelCall) -> int:
+        """Return what a call like this usually costs, in pico-USD."""
+        return self._price(call, Usage(**self.bounds.likely(call)._asdict()))
 
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
@@ -280,22 +293,13 @@ class Guard:
         findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
             self._stop_at(findings, budget, call)
-            worst = self._price_bound(call, self.bounds.worst(call), budget)
-            likely = self._price_bound(call, self.bounds.likely(call), budget)
-            asked = worst if self.policy.guard.bound == STRICT else likely
-            hold = yield from self._reserve(call, budget, asked)
+            bound = self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
+            hold = yield from self._reserve(call, budget, self._price_bound(call, bound, budget))
         except BaseException:
             watch.take_back()
             raise
-        held = self.bounds.worst(call) if self.policy.guard.bound == STRICT else self.bounds.likely(call)
         return Ticket(
-            self,
-            call,
-            budget,
-            hold,
-            likely_picousd=min(likely, asked),
-            held_tokens=held.output_tokens,
-            conversation=step.conversation,
+            self, call, budget, hold, held_tokens=bound.output_tokens, conversation=step.conversation
         )
 
     def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:

@@ -84,7 +84,7 @@ class Answer:
         exclusive = documents.input_excludes_cache(self._reported)
         return to_usage(counts, exclusive=exclusive, operation=operation)
 
-    def take(self, document: Json) -> None:
+    def take(self, document: Json, *, is_whole: bool = False) -> None:
         """Learn from a whole answer, or from one event of a streamed one."""
         for place in _USAGE_PLACES:
             found = _at(document, place)
@@ -101,7 +101,8 @@ class Answer:
             )
             self.is_final = True
         self._name(document)
-        self.output_bytes += text_bytes(document)
+        if not (is_whole and self.is_final):  # then its text tells nothing that its usage does not
+            self.output_bytes += text_bytes(document)
 
     def _merge(self, usage: Mapping[str, Any]) -> None:
         """Later amounts replace earlier ones: streams repeat running totals."""
@@ -152,7 +153,7 @@ class Reader:
         """Return what is known once no more bytes come."""
         if not self._gave_up:
             for document in self._split(self._pending, True):
-                self.answer.take(document)
+                self.answer.take(document, is_whole=self._split is _document)
         return self.answer
 
 

@@ -131,7 +131,6 @@ def test_geminis_array() -> None:
     ]
     answer = read_answer(json.dumps(events).encode())
     assert answer.usage_of(False) == Usage(input_tokens=2, output_tokens=1)
-    assert answer.output_bytes == 2
 
 
 def test_names() -> None:
