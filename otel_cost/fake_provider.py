@@ -408,7 +408,10 @@ def _openai_chat_head(call: Call, kind: str) -> Json:
 
 
 def _openai_chat_stream(call: Call) -> Iterator[Event]:
-    """Usage comes in a last chunk without choices, and only to who asked for it."""
+    """Usage comes in a last chunk, and only to who asked for it. Mistral's are told always.
+
+    https://docs.mistral.ai/api (CompletionChunk)
+    """
 
     def chunk(delta: Json, finish_reason: str | None = None) -> Event:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
@@ -422,7 +425,7 @@ def _openai_chat_stream(call: Call) -> Iterator[Event]:
     else:
         yield from (chunk({"content": piece}) for piece in _pieces(call.reply.text))
         yield chunk({}, "stop")
-    if (call.body.get("stream_options") or {}).get("include_usage"):
+    if (call.body.get("stream_options") or {}).get("include_usage") or "mistral" in call.model:
         usage = _openai_chat_usage(call.reply.usage)
         yield "", _openai_chat_head(call, "chat.completion.chunk") | {"choices": [], "usage": usage}
 

@@ -84,6 +84,14 @@ def test_openai_chat_stream_sends_usage_only_when_asked(openai_client):
     assert text == "four words of text"
 
 
+def test_mistral_streams_always_tell_usage(provider):
+    """Mistral speaks OpenAI's protocol, but does not wait to be asked for usage."""
+    asked = {"model": "mistral-large-latest", "messages": QUESTION, "stream": True}
+    lines = post(f"{provider.openai_url}/chat/completions", asked).splitlines()
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+    assert [chunk["usage"]["prompt_tokens"] for chunk in chunks if "usage" in chunk] == [1000]
+
+
 def test_openai_responses(openai_client):
     """A response reports the same usage whether it is streamed or not."""
     whole = openai_client.responses.create(model="gpt-5-mini", input="hello")
