@@ -112,7 +112,7 @@ class Ticket:
     def answered(self, answer: Answer) -> None:
         """Settle with what the provider says it used, or an estimate where it does not say."""
         try:
-            cost = self._guard.cost(self.call, answer)
+            cost = self._guard.cost(self.call, answer, self.held_tokens)
         except Exception as error:
             count("price an answer", error)
             cost = self._likely()
@@ -218,8 +218,8 @@ class Guard:
                 why, execution_id=execution_id, request=call.target, kind="guard_failed"
             ) from error
 
-    def cost(self, call: ModelCall, answer: Answer) -> Cost:
-        """Return what an answered call cost, by its usage or else by its text."""
+    def cost(self, call: ModelCall, answer: Answer, held_tokens: int) -> Cost:
+        """Return what an answered call cost, by its usage, else by its text and what it may have hidden."""
         usage = answer.usage_of(call.api.name == EMBEDDINGS)
         if usage is not None:
             text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
@@ -228,9 +228,23 @@ class Guard:
             likely = self.bounds.likely(call)
             known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
             written = self.bounds.text_tokens(call, answer.output_bytes)
-            hidden = likely.output_tokens if thinks(call.model) else 0
+            hidden = self._hidden(call, held_tokens if self._is_strict else likely.output_tokens)
             usage = known._replace(output_tokens=max(written, hidden))
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
+
+    def _hidden(self, call: ModelCall, tokens: int) -> int:
+        """Return the output tokens that a stream without usage may have been billed for and not sent."""
+        if not thinks(call.model):
+            return 0
+        if call.model not in self._warned:
+            self._remember(self._warned, call.model, None)
+            logger.warning(
+                "a stream of %s ended without usage, so %d output tokens are taken for it; ask for usage with "
+                'stream_options={"include_usage": true}',
+                call.model,
+                tokens,
+            )
+        return tokens
 
     def likely_cost(self, call: ModelCall) -> int:
         """Return what a call like this usually costs, in pico-USD."""

@@ -355,16 +355,19 @@ def test_streams_settle_on_every_way_out(provider: FakeProvider, guard: Guard) -
 
 
 def test_thinking_that_is_not_streamed_counts(provider: FakeProvider, guard: Guard) -> None:
-    """A stream without usage of a model that thinks is taken for its usual output, not for its few words."""
+    """A stream without usage of a model that thinks is taken for all it may write, not for its few words."""
     client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
     spent = {}
     for model in ("gpt-5", "gpt-4o"):
         with execution(model, budget_usd="1"):
-            for _ in client.chat.completions.create(model=model, messages=MESSAGES, stream=True):  # type: ignore[call-overload]
+            stream = client.chat.completions.create(  # type: ignore[call-overload]
+                model=model, messages=MESSAGES, stream=True, max_completion_tokens=2_000
+            )
+            for _ in stream:
                 pass
         spent[model] = settled(guard, f"execution:{model}")
-    # 1,024 tokens at 10 USD per million (https://openai.com/api/pricing, 2026-11), and the few of three words
-    assert spent["gpt-5"] >= 1_024 * PICO // 10**5
+    # 2,000 tokens at 10 USD per million (https://openai.com/api/pricing, 2026-11), and the few of three words
+    assert spent["gpt-5"] >= 2_000 * PICO // 10**5
     assert 0 < spent["gpt-4o"] < spent["gpt-5"] // 4
 
 
