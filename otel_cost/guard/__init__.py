@@ -219,7 +219,7 @@ class Guard:
             ) from error
 
     def cost(self, call: ModelCall, answer: Answer, held_tokens: int) -> Cost:
-        """Return what an answered call cost, by its usage, else by its text and what it may have hidden."""
+        """Return what an answered call cost, by its usage, else by its text and what it may hide."""
         usage = answer.usage_of(call.api.name == EMBEDDINGS)
         if usage is not None:
             text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
