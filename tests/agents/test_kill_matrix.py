@@ -146,7 +146,7 @@ SCOPES: dict[str, dict[str, tuple[str, ...]]] = {
         "cohere": (f"{_OPENLLMETRY}.cohere",),
         "ollama": (f"{_OPENLLMETRY}.ollama",),
         "litellm": (f"{_OPENLLMETRY}.litellm",),
-        "crewai": (f"{_OPENLLMETRY}.crewai",),
+        "crewai": (f"{_OPENLLMETRY}.crewai.instrumentation",),
     },
 }
 """Scopes of the spans of each family's instrumentor, of which one is seen in every cell it watches. A library
@@ -173,7 +173,15 @@ GROUPS = [
     for family in (NONE, OFFICIAL, OPENINFERENCE, OPENLLMETRY)
     if cells_of(name, family)
 ]
-CELLS = [(name, family, cell) for name, family in GROUPS for cell in cells_of(name, family)]
+UNASKED = pytest.mark.xfail(
+    raises=AssertionError,
+    reason="a stream that was not asked for its usage is settled by an estimate, without hidden reasoning",
+)
+CELLS = [
+    pytest.param(name, family, cell, marks=UNASKED if "unasked" in cell else ())
+    for name, family in GROUPS
+    for cell in cells_of(name, family)
+]
 
 
 def program(python: str, family: str, cells: list[str], more: Mapping[str, str]) -> Program:

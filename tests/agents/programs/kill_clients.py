@@ -89,6 +89,13 @@ def _openai_chat_stream(provider: FakeProvider) -> Step:
     return lambda: use_up(made.chat.completions.create(**CHAT, **options))
 
 
+@client("openai chat stream unasked", GPT)
+def _openai_chat_stream_unasked(provider: FakeProvider) -> Step:
+    """The request does not ask for usage, and what is billed is more than the words that come."""
+    made = _openai(provider)
+    return lambda: use_up(made.chat.completions.create(**CHAT, stream=True))
+
+
 @client("openai chat async", GPT, is_async=True)
 def _openai_chat_async(provider: FakeProvider) -> Step:
     made = _openai_async(provider)
@@ -248,6 +255,15 @@ def _google_async_stream(provider: FakeProvider) -> Step:
         await use_up_async(await made.aio.models.generate_content_stream(**asked))
 
     return step
+
+
+@client("google-genai async httpx", GEMINI, is_async=True)
+def _google_async_httpx(provider: FakeProvider) -> Step:
+    """Through a client of the application's own, as without aiohttp."""
+    import httpx2
+
+    made, asked = _gemini(provider, httpx_async_client=httpx2.AsyncClient())
+    return lambda: made.aio.models.generate_content(**asked)
 
 
 # --- Mistral, Cohere, Ollama ------------------------------------------------------------------------------

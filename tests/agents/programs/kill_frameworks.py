@@ -9,7 +9,15 @@ import os
 from typing import Any
 
 from otel_cost.fake_provider import FakeProvider
-from tests.agents.programs.kill_clients import CLAUDE, GPT, OUTPUT_TOKENS, Step, client, use_up
+from tests.agents.programs.kill_clients import (
+    CLAUDE,
+    GPT,
+    OUTPUT_TOKENS,
+    Step,
+    client,
+    use_up,
+    use_up_async,
+)
 
 NEVER = 10**6
 """Where a framework asks for a limit to turns."""
@@ -30,7 +38,9 @@ def weather(city: str) -> str:
 def _langchain_model(provider: FakeProvider) -> Any:
     from langchain_openai import ChatOpenAI
 
-    return ChatOpenAI(model=GPT, base_url=provider.openai_url, api_key="none", max_tokens=OUTPUT_TOKENS)
+    # As it is by default at OpenAI's own address.
+    options = {"stream_usage": True, "max_tokens": OUTPUT_TOKENS}
+    return ChatOpenAI(model=GPT, base_url=provider.openai_url, api_key="none", **options)
 
 
 def _langgraph_agent(provider: FakeProvider) -> tuple[Any, dict[str, Any]]:
@@ -69,13 +79,19 @@ def _langchain(provider: FakeProvider) -> Step:
 @client("langchain stream", GPT)
 def _langchain_stream(provider: FakeProvider) -> Step:
     made = _langchain_model(provider)
-    return lambda: use_up(made.stream("hello", stream_usage=True))
+    return lambda: use_up(made.stream("hello"))
 
 
 @client("langchain async", GPT, is_async=True)
 def _langchain_async(provider: FakeProvider) -> Step:
     made = _langchain_model(provider)
     return lambda: made.ainvoke("hello")
+
+
+@client("langchain async stream", GPT, is_async=True)
+def _langchain_async_stream(provider: FakeProvider) -> Step:
+    made = _langchain_model(provider)
+    return lambda: use_up_async(made.astream("hello"))
 
 
 @client("langgraph", GPT)
@@ -94,6 +110,12 @@ def _langgraph_stream(provider: FakeProvider) -> Step:
 def _langgraph_async(provider: FakeProvider) -> Step:
     agent, options = _langgraph_agent(provider)
     return lambda: agent.ainvoke(QUESTION, **options)
+
+
+@client("langgraph async stream", GPT, is_async=True)
+def _langgraph_async_stream(provider: FakeProvider) -> Step:
+    agent, options = _langgraph_agent(provider)
+    return lambda: use_up_async(agent.astream(QUESTION, stream_mode="messages", **options))
 
 
 # --- OpenAI Agents ----------------------------------------------------------------------------------------
