@@ -239,7 +239,7 @@ class Guard:
         if call.model not in self._warned:
             self._remember(self._warned, call.model, None)
             logger.warning(
-        """Return what an answered call cost, by its usage, or by its text and what it may hide."""
+                "a stream of %s ended without usage, so %d output tokens are taken for it; ask for it with "
                 'stream_options={"include_usage": true}',
                 call.model,
                 tokens,
