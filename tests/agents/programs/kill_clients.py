@@ -15,6 +15,7 @@ OUTPUT_TOKENS = 20_000
 """The output limit of every request, and what the provider bills."""
 MESSAGES = [{"role": "user", "content": "hello"}]
 GPT, CLAUDE, GEMINI = "gpt-4o", "claude-sonnet-4-6", "gemini-2.5-flash"
+GPT_THINKING = "gpt-5-mini"
 BEDROCK = "anthropic.claude-3-5-sonnet-20240620-v1:0"
 MISTRAL, COHERE, LLAMA = "mistral-large-latest", "command-a-03-2025", "llama3.2"
 
@@ -89,11 +90,12 @@ def _openai_chat_stream(provider: FakeProvider) -> Step:
     return lambda: use_up(made.chat.completions.create(**CHAT, **options))
 
 
-@client("openai chat stream unasked", GPT)
+@client("openai chat stream unasked", GPT_THINKING)
 def _openai_chat_stream_unasked(provider: FakeProvider) -> Step:
-    """The request does not ask for usage, and what is billed is more than the words that come."""
+    """The request does not ask for usage, and the model thinks: more is billed than the words that come."""
     made = _openai(provider)
-    return lambda: use_up(made.chat.completions.create(**CHAT, stream=True))
+    asked = {"model": GPT_THINKING, "messages": MESSAGES, "max_completion_tokens": OUTPUT_TOKENS}
+    return lambda: use_up(made.chat.completions.create(**asked, stream=True))
 
 
 @client("openai chat async", GPT, is_async=True)

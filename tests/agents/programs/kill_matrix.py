@@ -35,6 +35,7 @@ from tests.agents.programs.kill_clients import (
     COHERE,
     GEMINI,
     GPT,
+    GPT_THINKING,
     LLAMA,
     MISTRAL,
     OUTPUT_TOKENS,
@@ -56,6 +57,7 @@ a budget of three, one after another or at once, and a fourth fits in neither ca
 CALL_USD = {
     # 15,000 input and 20,000 output tokens, in USD per million, 2026-11:
     GPT: "0.2375",  # 2.50 and 10, https://openai.com/api/pricing
+    GPT_THINKING: "0.04375",  # 0.25 and 2, https://openai.com/api/pricing
     CLAUDE: "0.345",  # 3 and 15, https://claude.com/pricing
     BEDROCK: "0.345",  # 3 and 15, https://aws.amazon.com/bedrock/pricing
     GEMINI: "0.0545",  # 0.30 and 2.50, https://ai.google.dev/gemini-api/docs/pricing
