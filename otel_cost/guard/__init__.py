@@ -410,12 +410,16 @@ class Guard:
     def _escalate(self, refused: int) -> None:
         """Interrupt the main thread of an agent that swallows every refusal, and later end the process."""
         after = self.policy.guard.escalate_after_refusals
-        if after and refused == after:
-            logger.error("%d calls of an execution were refused and it goes on; interrupting", refused)
-            _thread.interrupt_main()
-        elif after and refused >= 2 * after:
-            logger.error("%d calls of an execution were refused and it goes on; ending the process", refused)
+        if not after or refused < after:
+            return
+        is_last = refused >= 2 * after
+        if is_last or refused == after:
+            then = "ending the process" if is_last else "interrupting the main thread"
+            logger.error("%d calls of an execution were refused and it goes on; %s", refused, then)
+        if is_last:
             os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            _thread.interrupt_main()
 
     def _warn_of_budget(self, budget: Budget) -> None:
         """Say once that most of a budget is spent."""

@@ -354,7 +354,9 @@ def test_streams_settle_on_every_way_out(provider: FakeProvider, guard: Guard) -
     assert 0 < after_closing < after_dropping < DIME
 
 
-def test_thinking_that_is_not_streamed_counts(provider: FakeProvider, guard: Guard) -> None:
+def test_thinking_that_is_not_streamed_counts(
+    provider: FakeProvider, guard: Guard, caplog: pytest.LogCaptureFixture
+) -> None:
     """A stream without usage of a model that thinks is taken for all it may write, not for its few words."""
     client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
     spent = {}
@@ -369,6 +371,8 @@ def test_thinking_that_is_not_streamed_counts(provider: FakeProvider, guard: Gua
     # 2,000 tokens at 10 USD per million (https://openai.com/api/pricing, 2026-11), and the few of three words
     assert spent["gpt-5"] >= 2_000 * PICO // 10**5
     assert 0 < spent["gpt-4o"] < spent["gpt-5"] // 4
+    (told,) = [r.message for r in caplog.records if "without usage" in r.message]
+    assert told.startswith("a stream of gpt-5 ended without usage, so 2000 output tokens are taken")
 
 
 def test_cancelled_tasks_leave_no_hold(provider: FakeProvider, guard: Guard) -> None:
