@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -19,6 +19,11 @@ from otel_cost.errors import BudgetExceeded
 from otel_cost.guard import Guard, Ticket, default_guard
 from otel_cost.guard.answers import Reader, read_answer
 from otel_cost.guard.calls import ModelCall, recognise
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy  # not generic before wrapt 2
 
 _is_inside: ContextVar[bool] = ContextVar("otel_cost_guarded", default=False)
 """A client that sends through another one is admitted once."""
@@ -308,7 +313,7 @@ def _hook_requests(module: Any) -> None:
     wrapt.wrap_function_wrapper(module, "Session.send", send)
 
 
-class _MeteredRaw(wrapt.ObjectProxy[Any]):
+class _MeteredRaw(_Proxy):
     """A urllib3 response that is read through a meter; it is decoded as it is read."""
 
     def __init__(self, wrapped: Any, meter: _Meter) -> None:
@@ -430,7 +435,7 @@ def _aiohttp_body(kwargs: Mapping[str, Any]) -> object:
     return held
 
 
-class _MeteredContent(wrapt.ObjectProxy[Any]):
+class _MeteredContent(_Proxy):
     """An aiohttp stream that is read through a meter. It gives decoded bytes."""
 
     def __init__(self, wrapped: Any, meter: _Meter, close: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
 import shutil
@@ -209,13 +210,17 @@ def environment(name: str, packages: Sequence[str], *, python: str = sys.executa
     home = VENVS / name
     made = str(home / "bin" / "python")
     recipe = home / "recipe.txt"
-    wanted = "\n".join([python, *packages])
-    if recipe.exists() and recipe.read_text() == wanted:
-        return made
-    shutil.rmtree(home, ignore_errors=True)
-    _uv("venv", "--python", python, str(home))
-    _uv("pip", "install", "--python", made, "--prerelease", "if-necessary", "-e", str(ROOT), *packages)
-    recipe.write_text(wanted)
+    own, _, _ = (ROOT / "pyproject.toml").read_text().partition("[dependency-groups]")
+    wanted = "\n".join([python, *packages, own])
+    VENVS.mkdir(parents=True, exist_ok=True)
+    with (VENVS / f"{name}.lock").open("w") as lock:  # several test processes may want it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if recipe.exists() and recipe.read_text() == wanted:
+            return made
+        shutil.rmtree(home, ignore_errors=True)
+        _uv("venv", "--python", python, str(home))
+        _uv("pip", "install", "--python", made, "--prerelease", "if-necessary", "-e", str(ROOT), *packages)
+        recipe.write_text(wanted)
     return made
 
 
