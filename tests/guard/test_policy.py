@@ -223,7 +223,8 @@ def test_a_refusal_is_an_event_on_the_span(provider: FakeProvider) -> None:
 
 
 STUBBORN = """
-import sys, time, httpx, otel_cost
+import signal, sys, httpx, otel_cost
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
 with otel_cost.execution("run", budget_usd=0):
     while True:
         try:
