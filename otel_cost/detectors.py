@@ -31,6 +31,8 @@ PING_PONG = "ping_pong"
 NEAR_IDENTICAL_CALLS = "near_identical_calls"
 RETRY_STORM = "retry_storm"
 CONTEXT_GROWTH = "context_growth"
+LIMIT = "limit:"
+"""How the kind of a finding begins that is about a limit on steps."""
 DETECTORS = (IDENTICAL_CALLS, PING_PONG, NEAR_IDENTICAL_CALLS, RETRY_STORM, CONTEXT_GROWTH)
 
 DEFAULT_THRESHOLDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -367,7 +369,7 @@ class Watch:
     def _limit(self, name: str, told: str, limit: float, value: int, subject: str = "") -> Finding:
         cost = f"the execution has cost ${usd_text(self.cost_picousd)} so far"
         message = f"{name}: {told}, where {limit} are allowed; {cost}"
-        return Finding(f"limit:{name}", message, self.cost_picousd, value, subject)
+        return Finding(LIMIT + name, message, self.cost_picousd, value, subject)
 
 
 class Watches:

@@ -6,9 +6,12 @@ A client's `send` is wrapped, not its transport: transports are replaced, by Lit
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -96,7 +99,9 @@ def _call(method: str, url: object, body: Callable[[], object]) -> ModelCall | N
         return None
 
 
-def _admit(call: ModelCall) -> Ticket | None:
+def _admit(call: ModelCall | None) -> Ticket | None:
+    if call is None:
+        return None
     guard = _current[0]
     try:
         return guard.admit(call)
@@ -105,7 +110,9 @@ def _admit(call: ModelCall) -> Ticket | None:
         return None
 
 
-async def _admit_async(call: ModelCall, sleep: Callable[[float], Awaitable[None]]) -> Ticket | None:
+async def _admit_async(call: ModelCall | None, sleep: Callable[[float], Awaitable[None]]) -> Ticket | None:
+    if call is None:
+        return None
     guard = _current[0]
     try:
         return await guard.admit_async(call, sleep)
@@ -114,12 +121,48 @@ async def _admit_async(call: ModelCall, sleep: Callable[[float], Awaitable[None]
         return None
 
 
-def _failed(ticket: Ticket, error: BaseException, unsent: tuple[type[BaseException], ...]) -> None:
-    """Settle a call that raised: nothing is billed for a request that never left."""
-    if isinstance(error, unsent):
-        ticket.refused()
-    else:
-        ticket.lost()
+@contextmanager
+def _sending(ticket: Ticket, unsent: tuple[type[BaseException], ...]) -> Iterator[None]:
+    """Send an admitted call: what it sends through is not asked again, and an error settles it.
+
+    Args:
+        unsent: Errors of a request that never left, for which nothing is billed.
+    """
+    token = _is_inside.set(True)
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, unsent):
+            ticket.refused()
+        else:
+            ticket.lost()
+        raise
+    finally:
+        _is_inside.reset(token)
+
+
+def _sender(
+    body: Callable[[Any], object],
+    unsent: tuple[type[BaseException], ...],
+    answered: Callable[[Ticket, Any, Any], Any],
+) -> Callable[..., Any]:
+    """Return a wrapper for a `send(request)`: `body` gives what it sends, `answered` settles its response."""
+
+    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        request = _request(args, kwargs)
+        call = None if request is None else _call(request.method, request.url, partial(body, request))
+        ticket = _admit(call)
+        if ticket is None:
+            return wrapped(*args, **kwargs)
+        with _sending(ticket, unsent):
+            response = wrapped(*args, **kwargs)
+        return answered(ticket, request, response)
+
+    return send
+
+
+def _request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else kwargs.get("request")
 
 
 class _Meter:
@@ -170,39 +213,25 @@ class _Meter:
 
 def _hook_httpx(module: Any) -> None:
     unsent = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.UnsupportedProtocol)
-
-    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = _httpx_call(args, kwargs)
-        ticket = None if call is None else _admit(call)
-        if ticket is None:
-            return wrapped(*args, **kwargs)
-        token = _is_inside.set(True)
-        try:
-            response = wrapped(*args, **kwargs)
-        except BaseException as error:
-            _failed(ticket, error, unsent)
-            raise
-        finally:
-            _is_inside.reset(token)
-        return _httpx_answer(module.SyncByteStream, _SyncStream, ticket, response)
+    answered = partial(_httpx_answer, _mixed(_SyncStream, module.SyncByteStream))
+    answered_async = partial(_httpx_answer, _mixed(_AsyncStream, module.AsyncByteStream))
 
     async def send_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = _httpx_call(args, kwargs)
-        ticket = None if call is None else await _admit_async(call, _sleep)
+        request = _request(args, kwargs)
+        call = None if request is None else _call(request.method, request.url, partial(_content, request))
+        ticket = await _admit_async(call, _sleep)
         if ticket is None:
             return await wrapped(*args, **kwargs)
-        token = _is_inside.set(True)
-        try:
+        with _sending(ticket, unsent):
             response = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            _failed(ticket, error, unsent)
-            raise
-        finally:
-            _is_inside.reset(token)
-        return _httpx_answer(module.AsyncByteStream, _AsyncStream, ticket, response)
+        return answered_async(ticket, request, response)
 
-    wrapt.wrap_function_wrapper(module, "Client.send", send)
+    wrapt.wrap_function_wrapper(module, "Client.send", _sender(_content, unsent, answered))
     wrapt.wrap_function_wrapper(module, "AsyncClient.send", send_async)
+
+
+def _content(request: Any) -> object:
+    return request.content
 
 
 async def _sleep(seconds: float) -> None:
@@ -211,33 +240,20 @@ async def _sleep(seconds: float) -> None:
     await sleep(seconds)
 
 
-def _httpx_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
-    request = args[0] if args else kwargs.get("request")
-    if request is None:
-        return None
-    return _call(request.method, request.url, lambda: request.content)
-
-
-def _httpx_answer(base: type, stream: type[Any], ticket: Ticket, response: Any) -> Any:
+def _httpx_answer(stream: Any, ticket: Ticket, request: Any, response: Any) -> Any:
     """Settle what is read already, meter what the application will read."""
     if response.status_code >= 400:
         ticket.refused()
     elif response.is_stream_consumed or response.is_closed:
         ticket.answered(read_answer(response.content))
     else:
-        response.stream = _mixed(stream, base)(response.stream, _Meter(ticket, response.headers))
+        response.stream = stream(response.stream, _Meter(ticket, response.headers))
     return response
-
-
-_mixed_types: dict[tuple[type, type], type] = {}
 
 
 def _mixed(stream: type, base: type) -> Any:
     """Return the stream's class as one of the client library's own, which it checks for."""
-    key = (stream, base)
-    if key not in _mixed_types:
-        _mixed_types[key] = type(stream.__name__, key, {})
-    return _mixed_types[key]
+    return type(stream.__name__, (stream, base), {})
 
 
 class _SyncStream:
@@ -284,33 +300,40 @@ class _AsyncStream:
             self._meter.finish()
 
 
-# --- requests ---------------------------------------------------------------------------------------------
+# --- requests, botocore -----------------------------------------------------------------------------------
 
 
 def _hook_requests(module: Any) -> None:
-    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        request = args[0] if args else kwargs.get("request")
-        call = None if request is None else _call(request.method, request.url, lambda: request.body)
-        ticket = None if call is None else _admit(call)
-        if ticket is None:
-            return wrapped(*args, **kwargs)
-        token = _is_inside.set(True)
-        try:
-            response = wrapped(*args, **kwargs)
-        except BaseException as error:
-            _failed(ticket, error, (module.exceptions.ConnectTimeout, module.exceptions.SSLError))
-            raise
-        finally:
-            _is_inside.reset(token)
-        if response.status_code >= 400:
-            ticket.refused()
-        elif response._content_consumed:
-            ticket.answered(read_answer(response.content))
-        else:
-            response.raw = _MeteredRaw(response.raw, _Meter(ticket, response.headers))
-        return response
+    def answered(ticket: Ticket, request: Any, response: Any) -> Any:
+        return _raw_answer(ticket, response, is_read=response._content_consumed)
 
-    wrapt.wrap_function_wrapper(module, "Session.send", send)
+    unsent = (module.exceptions.ConnectTimeout, module.exceptions.SSLError)
+    wrapt.wrap_function_wrapper(module, "Session.send", _sender(_body, unsent, answered))
+
+
+def _hook_botocore(module: Any) -> None:
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, SSLError
+
+    def answered(ticket: Ticket, request: Any, response: Any) -> Any:
+        return _raw_answer(ticket, response, is_read=not request.stream_output)
+
+    unsent = (ConnectTimeoutError, EndpointConnectionError, SSLError)
+    wrapt.wrap_function_wrapper(module, "URLLib3Session.send", _sender(_body, unsent, answered))
+
+
+def _body(request: Any) -> object:
+    return request.body
+
+
+def _raw_answer(ticket: Ticket, response: Any, *, is_read: bool) -> Any:
+    """Settle what is read already, meter what will be read through urllib3."""
+    if response.status_code >= 400:
+        ticket.refused()
+    elif is_read:
+        ticket.answered(read_answer(response.content))
+    else:
+        response.raw = _MeteredRaw(response.raw, _Meter(ticket, response.headers))
+    return response
 
 
 class _MeteredRaw(_Proxy):
@@ -355,37 +378,6 @@ class _MeteredRaw(_Proxy):
             self._self_meter.finish()
 
 
-# --- botocore ---------------------------------------------------------------------------------------------
-
-
-def _hook_botocore(module: Any) -> None:
-    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, SSLError
-
-    def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        request = args[0] if args else kwargs.get("request")
-        call = None if request is None else _call(request.method, request.url, lambda: request.body)
-        ticket = None if call is None else _admit(call)
-        if request is None or ticket is None:
-            return wrapped(*args, **kwargs)
-        token = _is_inside.set(True)
-        try:
-            response = wrapped(*args, **kwargs)
-        except BaseException as error:
-            _failed(ticket, error, (ConnectTimeoutError, EndpointConnectionError, SSLError))
-            raise
-        finally:
-            _is_inside.reset(token)
-        if response.status_code >= 400:
-            ticket.refused()
-        elif not request.stream_output:
-            ticket.answered(read_answer(response.content))
-        else:
-            response.raw = _MeteredRaw(response.raw, _Meter(ticket, response.headers))
-        return response
-
-    wrapt.wrap_function_wrapper(module, "URLLib3Session.send", send)
-
-
 # --- aiohttp ----------------------------------------------------------------------------------------------
 
 
@@ -395,17 +387,11 @@ def _hook_aiohttp(module: Any) -> None:
     async def request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         method, url = (*args, kwargs.get("method"), kwargs.get("str_or_url"))[:2]
         call = _call(str(method), _absolute(instance, url), lambda: _aiohttp_body(kwargs))
-        ticket = None if call is None else await _admit_async(call, asyncio.sleep)
+        ticket = await _admit_async(call, asyncio.sleep)
         if ticket is None:
             return await wrapped(*args, **kwargs)
-        token = _is_inside.set(True)
-        try:
+        with _sending(ticket, unsent):
             response = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            _failed(ticket, error, unsent)
-            raise
-        finally:
-            _is_inside.reset(token)
         if response.status >= 400:
             ticket.refused()
         else:
@@ -429,8 +415,6 @@ def _absolute(session: Any, url: Any) -> Any:
 def _aiohttp_body(kwargs: Mapping[str, Any]) -> object:
     held = kwargs.get("data")
     if held is None and kwargs.get("json") is not None:
-        import json
-
         return json.dumps(kwargs["json"])
     return held
 
