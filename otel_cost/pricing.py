@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from operator import mul
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -296,6 +297,21 @@ class PriceBook:
         for entry in self.entries():
             for tier in self.service_tiers(entry):
                 yield from rows(entry, tier, self.schedule(entry, tier), self.version)
+
+
+def process_book(paths: Sequence[Path] = ()) -> PriceBook:
+    """Return `PriceBook.load(paths)`, one book for everybody in this process: it takes 5 MB and some 10 ms.
+
+    Raises:
+        ConfigError: As `PriceBook.load`.
+    """
+    changed_ns = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+    return _book_of(tuple(paths), changed_ns)
+
+
+@lru_cache(maxsize=4)
+def _book_of(paths: tuple[Path, ...], changed_ns: tuple[int, ...]) -> PriceBook:
+    return PriceBook.load(paths)
 
 
 def _is_snapshot(path: str | Path) -> bool:

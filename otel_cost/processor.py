@@ -19,7 +19,7 @@ from otel_cost.containment import count
 from otel_cost.executions import Execution, Executions, Outcome, SpanKey
 from otel_cost.metrics import CostMetrics
 from otel_cost.money import PICO, usd_text
-from otel_cost.pricing import Charge, PriceBook
+from otel_cost.pricing import Charge, PriceBook, process_book
 from otel_cost.usage import PROVIDER_SAID, Reading, read
 
 _HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")
@@ -51,7 +51,7 @@ class CostSpanProcessor(SpanProcessor):
         cost_metrics: CostMetrics | None = None,
     ) -> None:
         self.config = config or Config.load()
-        self.book = book or PriceBook.load(self.config.prices)
+        self.book = book or process_book(self.config.prices)
         self._is_enabled = self.config.enabled
         self.executions = executions or Executions(
             max_executions=self.config.max_executions, max_open_spans=self.config.max_open_spans

@@ -24,7 +24,7 @@ from otel_cost import attributes as names
 from otel_cost.attribution import Budget, budget_of_context, payer_of_context
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
-from otel_cost.detectors import Finding, ModelCallOutcome, Watches, thresholds
+from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
@@ -32,7 +32,7 @@ from otel_cost.guard.calls import EMBEDDINGS, ModelCall
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
-from otel_cost.pricing import PriceBook
+from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
 from otel_cost.usage import MODEL, Usage, classify
 
@@ -47,8 +47,6 @@ UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
 MORE_TOKENS = 256
 """Least that is held at once for a stream that goes on."""
-REFUSED_EVENT = "otel_cost.refused"
-LIMIT = "limit:"
 
 T = TypeVar("T")
 
@@ -498,14 +496,14 @@ def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
         attributes: dict[str, Any] = {
             "otel_cost.kind": exceeded.kind,
             "otel_cost.mode": mode,
-            "otel_cost.execution.id": exceeded.execution_id,
+            names.EXECUTION_ID[0]: exceeded.execution_id,
             "otel_cost.scope": exceeded.scope,
             "otel_cost.spent_usd": str(exceeded.spent_usd),
             "otel_cost.asked_usd": str(exceeded.asked_usd),
         }
         if exceeded.limit_usd is not None:
             attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
-        span.add_event(REFUSED_EVENT, attributes)
+        span.add_event(names.REFUSED, attributes)
 
 
 def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:
@@ -525,7 +523,7 @@ def _usd(picousd: int) -> Decimal:
 
 def default_guard(policy: Policy | None = None) -> Guard:
     """Return a guard with a ledger in memory and the catalogue's prices; default: the policy in force."""
-    from otel_cost.config import Config
     from otel_cost.ledger.memory import MemoryLedger
 
-    return Guard(policy or Policy.load(), MemoryLedger(), PriceBook.load(Config.load().prices))
+    policy = policy or Policy.load()
+    return Guard(policy, MemoryLedger(), process_book(policy.prices))
