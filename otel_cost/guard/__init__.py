@@ -10,17 +10,13 @@ import _thread
 import logging
 import os
 import signal
-import threading
 import time
 import uuid
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from opentelemetry import trace
 
-from otel_cost import attributes as names
 from otel_cost.attribution import Budget, budget_of_context, payer_of_context
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
@@ -29,26 +25,22 @@ from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.records import Records, usd
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
-from otel_cost.usage import MODEL, Usage, classify
+from otel_cost.usage import Usage
 
 logger = logging.getLogger("otel_cost")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
-LAST_CALLS = 5
-MAX_NOTED = 4_096
-"""Executions of which something is remembered for a report."""
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
 MORE_TOKENS = 256
 """Least that is held at once for a stream that goes on."""
-
-T = TypeVar("T")
 
 
 class Cost(NamedTuple):
@@ -174,11 +166,7 @@ class Guard:
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
-        self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
-        self._refused: OrderedDict[str, int] = OrderedDict()
-        self._warned: OrderedDict[str, None] = OrderedDict()
-        self._doomed: OrderedDict[str, Finding] = OrderedDict()
-        self._lock = threading.Lock()
+        self._records = Records(self._mode)
 
     def admit(self, call: ModelCall) -> Ticket:
         """Hold what a call may cost, waiting while calls in flight hold what it needs.
@@ -234,14 +222,13 @@ class Guard:
         """Return the output tokens that a stream without usage may have been billed for and not sent."""
         if not thinks(call.model):
             return 0
-        if call.model not in self._warned:
-            self._remember(self._warned, call.model, None)
-            logger.warning(
-                "a stream of %s ended without usage, so %d output tokens are taken for it; ask for it with "
-                'stream_options={"include_usage": true}',
-                call.model,
-                tokens,
-            )
+        self._records.warn_once(
+            call.model,
+            "a stream of %s ended without usage, so %d output tokens are taken for it; ask for it with "
+            'stream_options={"include_usage": true}',
+            call.model,
+            tokens,
+        )
         return tokens
 
     def likely_cost(self, call: ModelCall) -> int:
@@ -281,7 +268,8 @@ class Guard:
             self.ledger.spend(ticket.budget.scope, cost.picousd)
         else:
             return
-        self._note(ticket, cost)
+        name = ticket.call.model or ticket.call.target
+        self._records.note_call(ticket.budget.execution_id, name, cost.picousd)
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -292,7 +280,7 @@ class Guard:
         )
         for finding in self.watches.of(ticket.budget.execution_id).answered(outcome):
             if self._speak(ticket.budget, finding) == KILL:
-                self._remember(self._doomed, ticket.budget.execution_id, finding)
+                self._records.doom(ticket.budget.execution_id, finding)
         self._warn_of_budget(ticket.budget)
 
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
@@ -346,7 +334,7 @@ class Guard:
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
-        doomed = self._doomed.get(budget.execution_id)
+        doomed = self._records.doom_of(budget.execution_id)
         for finding in (*([doomed] if doomed else ()), *findings):
             if finding is doomed or self._speak(budget, finding) == KILL:
                 self._refuse(call, budget, finding=finding)
@@ -370,40 +358,12 @@ class Guard:
     ) -> None:
         """Record that a call has no room, and raise where the policy is enforced."""
         self.refusals += 1
-        exceeded = self._explain(call, budget, refusal, finding)
-        refused = self._count_refusal(budget.execution_id)
-        is_news = refused == 1 and self._mode != SHADOW
-        logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
-        with contained("record a refusal"):
-            _add_event(exceeded, self._mode)
+        balance = refusal.balance if refusal else self.ledger.balance(budget.scope)
+        exceeded = self._records.explain(call, budget, balance, refusal, finding)
+        refused = self._records.refuse(exceeded)
         if self._mode == ENFORCE:
             self._escalate(refused)
             raise exceeded
-
-    def _explain(
-        self, call: ModelCall, budget: Budget, refusal: Refusal | None, finding: Finding | None
-    ) -> BudgetExceeded:
-        balance = refusal.balance if refusal else self.ledger.balance(budget.scope)
-        limit = balance.limit_picousd
-        return BudgetExceeded(
-            finding.message if finding else "",
-            execution_id=budget.execution_id,
-            kind=finding.kind.removeprefix(LIMIT) if finding else "budget_usd",
-            scope=refusal.scope if refusal else budget.scope,
-            limit_usd=None if limit is None else _usd(limit),
-            spent_usd=_usd(balance.settled_picousd),
-            reserved_usd=_usd(balance.reserved_picousd),
-            asked_usd=_usd(refusal.asked_picousd) if refusal else Decimal(0),
-            request=f"{call.target} ({call.model})" if call.model else call.target,
-            last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
-        )
-
-    def _count_refusal(self, execution_id: str) -> int:
-        """An agent that goes on in spite of refusals would fill the log with what it already says."""
-        with self._lock:
-            refused = self._refused.get(execution_id, 0) + 1
-            _put(self._refused, execution_id, refused)
-            return refused
 
     def _escalate(self, refused: int) -> None:
         """Interrupt the main thread of an agent that swallows every refusal, and later end the process."""
@@ -423,24 +383,9 @@ class Guard:
         """Say once that most of a budget is spent."""
         ratio = self.policy.ladder.warn_at_ratio
         limit, spent, _ = self.ledger.balance(budget.scope)
-        if not limit or ratio is None or self._mode == SHADOW or spent < limit * ratio:
-            return
-        if budget.scope not in self._warned:
-            self._remember(self._warned, budget.scope, None)
-            logger.warning("%s has spent $%.4f of $%.4f", budget.scope, _usd(spent), _usd(limit))
-
-    def _note(self, ticket: Ticket, cost: Cost) -> None:
-        """Remember a call for the report of a refusal."""
-        if not cost.picousd:
-            return
-        with self._lock:
-            calls = self._last_calls.get(ticket.budget.execution_id) or deque(maxlen=LAST_CALLS)
-            calls.append(f"{ticket.call.model or ticket.call.target} ${_usd(cost.picousd):.6f}")
-            _put(self._last_calls, ticket.budget.execution_id, calls)
-
-    def _remember(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
-        with self._lock:
-            _put(memory, name, value)
+        if limit and ratio is not None and spent >= limit * ratio:
+            told = (budget.scope, usd(spent), usd(limit))
+            self._records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told)
 
     def _price_bound(self, call: ModelCall, bound: Bound, budget: Budget) -> int:
         """Return the most that tokens cost: input may all be written to a cache, which costs more."""
@@ -487,38 +432,9 @@ def _may_fit(refusal: Refusal) -> bool:
     return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)
 
 
-def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
-    """Put a refusal on the current span, for traces and the warehouse."""
-    span = trace.get_current_span()
-    if span.is_recording():
-        if mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
-            span.set_attribute(names.REFUSED, True)
-        attributes: dict[str, Any] = {
-            "otel_cost.kind": exceeded.kind,
-            "otel_cost.mode": mode,
-            names.EXECUTION_ID[0]: exceeded.execution_id,
-            "otel_cost.scope": exceeded.scope,
-            "otel_cost.spent_usd": str(exceeded.spent_usd),
-            "otel_cost.asked_usd": str(exceeded.asked_usd),
-        }
-        if exceeded.limit_usd is not None:
-            attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
-        span.add_event(names.REFUSED, attributes)
-
-
-def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:
-    memory[name] = value
-    if len(memory) > MAX_NOTED:
-        memory.popitem(last=False)
-
-
 def _returned(done: StopIteration) -> Ticket:
     ticket: Ticket = done.value
     return ticket
-
-
-def _usd(picousd: int) -> Decimal:
-    return Decimal(picousd) / PICO
 
 
 def default_guard(policy: Policy | None = None) -> Guard:

@@ -1,0 +1,146 @@
+"""What a guard tells and remembers of executions: events on spans, log lines, what a report needs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict, deque
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from opentelemetry import trace
+
+from otel_cost import attributes as names
+from otel_cost.attribution import Budget
+from otel_cost.budgets import ENFORCE, SHADOW
+from otel_cost.containment import contained
+from otel_cost.detectors import LIMIT, Finding
+from otel_cost.errors import BudgetExceeded
+from otel_cost.guard.calls import ModelCall
+from otel_cost.ledger import Balance, Refusal
+from otel_cost.money import PICO
+from otel_cost.usage import MODEL, classify
+
+logger = logging.getLogger("otel_cost")
+
+LAST_CALLS = 5
+MAX_NOTED = 4_096
+"""Executions of which something is remembered for a report."""
+
+T = TypeVar("T")
+
+
+class Records:
+    """Tells what was decided, and remembers what must not be told twice. Safe under threads.
+
+    Args:
+        mode: Of the guard; `shadow` writes no warnings.
+    """
+
+    def __init__(self, mode: str) -> None:
+        self._mode = mode
+        self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
+        self._refused: OrderedDict[str, int] = OrderedDict()
+        self._warned: OrderedDict[str, None] = OrderedDict()
+        self._doomed: OrderedDict[str, Finding] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def doom(self, execution_id: str, finding: Finding) -> None:
+        """Remember that an execution ends with its next call."""
+        self._put(self._doomed, execution_id, finding)
+
+    def doom_of(self, execution_id: str) -> Finding | None:
+        """Return why an execution ends with its next call; None where it goes on."""
+        return self._doomed.get(execution_id)
+
+    def warn_once(self, about: str, message: str, *args: object) -> bool:
+        """Log a warning the first time it is about this. Returns whether it is the first time."""
+        with self._lock:
+            if about in self._warned:
+                return False
+            _put(self._warned, about, None)
+        if self._mode != SHADOW:
+            logger.warning(message, *args)
+        return True
+
+    def note_call(self, execution_id: str, name: str, cost_picousd: int) -> None:
+        """Remember a call for the report of a refusal."""
+        if not cost_picousd:
+            return
+        with self._lock:
+            calls = self._last_calls.get(execution_id) or deque(maxlen=LAST_CALLS)
+            calls.append(f"{name} ${usd(cost_picousd):.6f}")
+            _put(self._last_calls, execution_id, calls)
+
+    def refuse(self, exceeded: BudgetExceeded) -> int:
+        """Tell of a refused call; the first of an execution is a warning. Returns how many there were."""
+        refused = self._count_refusal(exceeded.execution_id)
+        is_news = refused == 1 and self._mode != SHADOW
+        logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
+        with contained("record a refusal"):
+            _add_event(exceeded, self._mode)
+        return refused
+
+    def explain(
+        self,
+        call: ModelCall,
+        budget: Budget,
+        balance: Balance,
+        refusal: Refusal | None,
+        finding: Finding | None,
+    ) -> BudgetExceeded:
+        """Return the error that says why a call is refused, and how its budget stands."""
+        limit = balance.limit_picousd
+        return BudgetExceeded(
+            finding.message if finding else "",
+            execution_id=budget.execution_id,
+            kind=finding.kind.removeprefix(LIMIT) if finding else "budget_usd",
+            scope=refusal.scope if refusal else budget.scope,
+            limit_usd=None if limit is None else usd(limit),
+            spent_usd=usd(balance.settled_picousd),
+            reserved_usd=usd(balance.reserved_picousd),
+            asked_usd=usd(refusal.asked_picousd) if refusal else Decimal(0),
+            request=f"{call.target} ({call.model})" if call.model else call.target,
+            last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
+        )
+
+    def _count_refusal(self, execution_id: str) -> int:
+        """An agent that goes on in spite of refusals would fill the log with what it already says."""
+        with self._lock:
+            refused = self._refused.get(execution_id, 0) + 1
+            _put(self._refused, execution_id, refused)
+            return refused
+
+    def _put(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
+        with self._lock:
+            _put(memory, name, value)
+
+
+def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
+    """Put a refusal on the current span, for traces and the warehouse."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        if mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
+            span.set_attribute(names.REFUSED, True)
+        attributes: dict[str, Any] = {
+            "otel_cost.kind": exceeded.kind,
+            "otel_cost.mode": mode,
+            names.EXECUTION_ID[0]: exceeded.execution_id,
+            "otel_cost.scope": exceeded.scope,
+            "otel_cost.spent_usd": str(exceeded.spent_usd),
+            "otel_cost.asked_usd": str(exceeded.asked_usd),
+        }
+        if exceeded.limit_usd is not None:
+            attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
+        span.add_event(names.REFUSED, attributes)
+
+
+def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:
+    memory[name] = value
+    if len(memory) > MAX_NOTED:
+        memory.popitem(last=False)
+
+
+def usd(picousd: int) -> Decimal:
+    """Return an amount in USD, exactly."""
+    return Decimal(picousd) / PICO
