@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from otel_cost.attribution import Payer, execution
     from otel_cost.config import Config
     from otel_cost.errors import BudgetExceeded, ConfigError, OtelCostError, UnknownModelError, UsageError
+    from otel_cost.guard.control import Spending, approve, remaining, spending
     from otel_cost.instrument import install
     from otel_cost.pricing import Charge, PriceBook
     from otel_cost.processor import CostSpanProcessor
@@ -35,11 +36,15 @@ _HOME = {
     "Payer": "attribution",
     "PriceBook": "pricing",
     "Reading": "usage",
+    "Spending": "guard.control",
     "UnknownModelError": "errors",
     "Usage": "usage",
     "UsageError": "errors",
+    "approve": "guard.control",
     "execution": "attribution",
     "install": "instrument",
+    "remaining": "guard.control",
+    "spending": "guard.control",
 }
 
 __all__ = [
@@ -52,11 +57,15 @@ __all__ = [
     "Payer",
     "PriceBook",
     "Reading",
+    "Spending",
     "UnknownModelError",
     "Usage",
     "UsageError",
+    "approve",
     "execution",
     "install",
+    "remaining",
+    "spending",
 ]
 
 

@@ -356,6 +356,36 @@ USAGE_MARKS = "otel_cost.usage.marks"
 REFUSED = "otel_cost.refused"
 """On the span of a model call that the guard refused: never sent, so it is no call and costs nothing."""
 
+WARNED = "otel_cost.warned"
+REMINDED = "otel_cost.reminded"
+DOWNGRADED = "otel_cost.downgraded"
+CLAMPED = "otel_cost.clamped"
+WRAP_UP = "otel_cost.wrap_up"
+APPROVED = "otel_cost.approved"
+DECISIONS = {
+    WARNED: "most of a budget is spent",
+    REMINDED: "the agent was told in its request what remains",
+    DOWNGRADED: "a cheaper model was asked for",
+    CLAMPED: "the output limit of the request was lowered to what the budget allows",
+    WRAP_UP: "the last call, from money kept back for it",
+    REFUSED: "a call was not sent",
+    APPROVED: "the limit of a live execution was changed",
+}
+"""Events of the guard. In the modes `shadow` and `warn` they say what would have been done."""
+DECISION_FACTS = {
+    "otel_cost.kind": "`budget_usd`, another limit, a detector, `unpriced`",
+    "otel_cost.mode": "of the guard",
+    "otel_cost.execution.id": "the agent run",
+    "otel_cost.scope": "what the limit applies to",
+    "otel_cost.spent_usd": "what is spent within it, exact decimal text",
+    "otel_cost.asked_usd": "what the call could cost as the application asked for it",
+    "otel_cost.limit_usd": "the budget; absent without one",
+}
+
+CLAMPED_OUTPUT_TOKENS = "otel_cost.clamped_output_tokens"
+DOWNGRADED_FROM = "otel_cost.downgraded_from"
+DOWNGRADED_TO = "otel_cost.downgraded_to"
+
 TRUNCATED_ATTRIBUTES = "otel_cost.truncated_attributes"
 """Written by the receiver: names of attributes whose values were cut, separated by commas."""
 

@@ -13,10 +13,12 @@ import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from decimal import Decimal
 from typing import NamedTuple
 
 from opentelemetry import trace
 
+from otel_cost import attributes as names
 from otel_cost.attribution import Budget, budget_of_context, payer_of_context
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
@@ -25,7 +27,9 @@ from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.ladder import Ladder, Way, changed, standing
 from otel_cost.guard.records import Records, usd
+from otel_cost.guard.rewrites import Change
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
@@ -56,6 +60,8 @@ class Ticket:
 
     Attributes:
         held_tokens: Output tokens that are paid for by what is held.
+        change: What must be sent instead of what the application gave; None: nothing else.
+        is_last: No call of its budget follows.
     """
 
     __slots__ = (
@@ -64,9 +70,11 @@ class Ticket:
         "_more",
         "budget",
         "call",
+        "change",
         "conversation",
         "held_tokens",
         "hold",
+        "is_last",
     )
 
     def __init__(
@@ -78,9 +86,12 @@ class Ticket:
         *,
         held_tokens: int = 0,
         conversation: int = 0,
+        change: Change | None = None,
+        is_last: bool = False,
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
         self.held_tokens, self.conversation = held_tokens, conversation
+        self.change, self.is_last = change, is_last
         self._more: list[Hold] = []
         self._is_closed = False
 
@@ -167,6 +178,15 @@ class Guard:
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
         self._records = Records(self._mode)
+        self._ladder = Ladder(
+            policy,
+            ledger,
+            self.bounds,
+            self._records,
+            bound=self._bound,
+            cost=self._bound_cost,
+            is_priced=lambda call: self._known_price(call, Usage(input_tokens=1)) is not None,
+        )
 
     def admit(self, call: ModelCall) -> Ticket:
         """Hold what a call may cost, waiting while calls in flight hold what it needs.
@@ -203,6 +223,24 @@ class Guard:
             raise BudgetExceeded(
                 why, execution_id=execution_id, request=call.target, kind="guard_failed"
             ) from error
+
+    def budget_here(self) -> Budget | None:
+        """Return the budget that a call made here would spend, begun if it was not; None: nobody's."""
+        payer = payer_of_context()
+        budget = self._budget_here(payer.execution_id)
+        if budget is not None:
+            limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
+            self._open(budget, limits.budget_picousd)
+        return budget
+
+    def approve(self, execution_id: str, limit_picousd: int) -> None:
+        """Change the limit of an execution, and forget that it was to end."""
+        scope = f"execution:{execution_id}"
+        self.ledger.limit(scope, limit_picousd)
+        self._records.forgive(execution_id, scope)
+        spent = usd(self.ledger.balance(scope).settled_picousd)
+        logger.info("%s may now spend $%.4f; $%.4f is spent", scope, usd(limit_picousd), spent)
+        self._records.decided(names.APPROVED, execution_id, scope, spent, Decimal(0), usd(limit_picousd))
 
     def cost(self, call: ModelCall, answer: Answer, held_tokens: int) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
@@ -268,6 +306,8 @@ class Guard:
             self.ledger.spend(ticket.budget.scope, cost.picousd)
         else:
             return
+        if ticket.is_last and is_failed and not cost.picousd:
+            self._records.take_back_last_call(ticket.budget.scope)
         name = ticket.call.model or ticket.call.target
         self._records.note_call(ticket.budget.execution_id, name, cost.picousd)
         outcome = ModelCallOutcome(
@@ -286,36 +326,63 @@ class Guard:
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
         payer = payer_of_context()
-        budget = budget_of_context() or self._budget_of_span(payer.execution_id)
+        budget = self._budget_here(payer.execution_id) or _budget(uuid.uuid4().hex)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget, limits.budget_picousd)
         step, watch = read_step(call), self.watches.of(budget.execution_id)
         findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
             self._stop_at(findings, budget, call)
-            bound = self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
-            hold = yield from self._reserve(call, budget, self._price_bound(call, bound, budget))
+            self._stop_unpriced(call, budget)
+            way, hold = yield from self._reserve(call, budget)
         except BaseException:
             watch.take_back()
             raise
         return Ticket(
-            self, call, budget, hold, held_tokens=bound.output_tokens, conversation=step.conversation
+            self,
+            way.call,
+            budget,
+            hold,
+            held_tokens=way.bound.output_tokens,
+            conversation=step.conversation,
+            change=way.change,
+            is_last=names.WRAP_UP in way.steps,
         )
 
-    def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:
-        """Yield how long to wait; return a hold, or None where the call passes without one."""
+    def _reserve(self, call: ModelCall, budget: Budget) -> Generator[float, None, tuple[Way, Hold | None]]:
+        """Yield how long to wait; return how the call is sent, and its hold; None where it passes without."""
         deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, FIRST_PAUSE_S
         while True:
-            answer = self.ledger.reserve(budget.scope, asked, owner=call.target)
+            is_late = time.monotonic() > deadline
+            way, answer, may_wait = self._ladder.climb(call, budget, is_late=is_late)
             if isinstance(answer, Hold):
-                return answer
-            if not _may_fit(answer) or time.monotonic() > deadline:
+                return self._taken(call, way, budget), answer
+            if not may_wait:
                 self._refuse(call, budget, refusal=answer)
-                return None
-            if self._mode != ENFORCE:
-                return None
+            if not may_wait or self._mode != ENFORCE:
+                return self._ladder.way(call), None
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _taken(self, asked: ModelCall, way: Way, budget: Budget) -> Way:
+        """Tell what is done to a call. Returns how it is sent: as it was asked, unless that is enforced."""
+        if not way.steps and way.change is None:
+            return way
+        as_asked = self._ladder.way(asked)
+        with contained("tell of a changed call"):
+            self._tell_steps(as_asked, way, budget)
+        return way if self._mode == ENFORCE else as_asked
+
+    def _tell_steps(self, asked: Way, way: Way, budget: Budget) -> None:
+        scope, (limit, settled, _) = standing(self.ledger, budget)
+        told = (scope, usd(settled), usd(asked.cost_picousd), None if limit is None else usd(limit))
+        for step in way.steps:
+            shown = changed(step, asked.call, way.call)
+            self._records.decided(step, budget.execution_id, *told, shown=shown)
+            if message := _STEP_MESSAGES.get(step):
+                about = f"{budget.scope} {step} {asked.call.model}"
+                values = (budget.scope, *(shown.values() or (asked.call.model,)))
+                self._records.warn_once(about, message, *values)
 
     def _open(self, budget: Budget, default_picousd: int | None) -> None:
         """Begin a budget and the one around it, with what an execution gets where nothing else is said."""
@@ -324,13 +391,14 @@ class Guard:
         limit = default_picousd if budget.limit_picousd is None else budget.limit_picousd
         self.ledger.open(budget.scope, limit, budget.within)
 
-    def _budget_of_span(self, execution_id: str) -> Budget:
-        """Return what a call outside of `execution(...)` spends: its trace, else the script."""
+    def _budget_here(self, execution_id: str) -> Budget | None:
+        """Return what a call made here spends: its execution, else its trace, else the script; else None."""
+        if (budget := budget_of_context()) is not None:
+            return budget
         if not execution_id:
             current = trace.get_current_span().get_span_context()
             execution_id = f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
-        execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
-        return Budget(execution_id, f"execution:{execution_id}")
+        return _budget(execution_id) if execution_id else None
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
@@ -383,21 +451,29 @@ class Guard:
         """Say once that most of a budget is spent."""
         ratio = self.policy.ladder.warn_at_ratio
         limit, spent, _ = self.ledger.balance(budget.scope)
-        if limit and ratio is not None and spent >= limit * ratio:
-            told = (budget.scope, usd(spent), usd(limit))
-            self._records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told)
+        if not limit or ratio is None or spent < limit * ratio:
+            return
+        told = (budget.scope, usd(spent), usd(limit))
+        if self._records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told):
+            scope = (budget.execution_id, budget.scope)
+            self._records.decided(names.WARNED, *scope, usd(spent), Decimal(0), usd(limit))
 
-    def _price_bound(self, call: ModelCall, bound: Bound, budget: Budget) -> int:
+    def _bound(self, call: ModelCall) -> Bound:
+        return self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
+
+    def _bound_cost(self, call: ModelCall, bound: Bound) -> int:
         """Return the most that tokens cost: input may all be written to a cache, which costs more."""
         output = bound.output_tokens
         usages = [Usage(input_tokens=bound.input_tokens, output_tokens=output)]
         if call.writes_cache:
             usages.append(Usage(cache_write_1h_tokens=bound.input_tokens, output_tokens=output))
             usages.append(Usage(cache_write_tokens=bound.input_tokens, output_tokens=output))
-        if self.policy.guard.unpriced == DENY and self._known_price(call, usages[0]) is None:
+        return max(self._price(call, usage) for usage in usages)
+
+    def _stop_unpriced(self, call: ModelCall, budget: Budget) -> None:
+        if self.policy.guard.unpriced == DENY and self._known_price(call, Usage(input_tokens=1)) is None:
             finding = Finding("unpriced", f"no price is known for model {call.model!r}", 0, 1, call.model)
             self._refuse(call, budget, finding=finding)
-        return max(self._price(call, usage) for usage in usages)
 
     def _price(self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = "") -> int:
         """Return what usage costs in pico-USD; of an unknown model what the policy takes it for."""
@@ -426,10 +502,16 @@ class Guard:
         return None
 
 
-def _may_fit(refusal: Refusal) -> bool:
-    """Whether a refused call fits once the calls in flight give back what they hold."""
-    balance = refusal.balance
-    return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)
+_STEP_MESSAGES = {
+    names.DOWNGRADED: "%s: %s is asked for no more, %s instead",
+    names.CLAMPED: "%s: answers are limited to what the budget still allows, %d tokens",
+    names.WRAP_UP: "%s: this is its last call (%s)",
+}
+"""What is logged of each step, once an execution and model."""
+
+
+def _budget(execution_id: str) -> Budget:
+    return Budget(execution_id, f"execution:{execution_id}")
 
 
 def _returned(done: StopIteration) -> Ticket:

@@ -143,6 +143,10 @@ class ModelCall:
         files: How many there are, those behind links included.
         service_tier: As the request asks; empty where it does not.
         writes_cache: The request asks for its prompt to be kept, which costs more than reading it.
+        url: Whole, with its query, which may hold a key.
+        is_fixed: Its bytes are signed, so that nothing of it can be changed.
+        can_hide: Who sends it can keep a part of the answer from the application.
+        hides_usage: That part is the usage, which the application has not asked for.
         target: Method, host and path, for people; never the query, which may hold a key.
     """
 
@@ -158,6 +162,10 @@ class ModelCall:
     files: int = 0
     service_tier: str = ""
     writes_cache: bool = False
+    url: str = field(repr=False, default="")
+    is_fixed: bool = False
+    can_hide: bool = False
+    hides_usage: bool = False
 
 
 def recognise(
@@ -196,6 +204,7 @@ def recognise(
         *_sizes(body, read),
         _text(read.get("service_tier") or read.get("serviceTier")),
         _mentions(body, "cache_control") or _mentions(body, "cachePoint"),
+        url,
     )
 
 

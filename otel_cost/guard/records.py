@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TypeVar
 
 from opentelemetry import trace
 
@@ -43,15 +45,41 @@ class Records:
         self._refused: OrderedDict[str, int] = OrderedDict()
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
+        self._last_call_of: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def doom(self, execution_id: str, finding: Finding) -> None:
         """Remember that an execution ends with its next call."""
-        self._put(self._doomed, execution_id, finding)
+        with self._lock:
+            _put(self._doomed, execution_id, finding)
 
     def doom_of(self, execution_id: str) -> Finding | None:
         """Return why an execution ends with its next call; None where it goes on."""
         return self._doomed.get(execution_id)
+
+    def had_last_call(self, scope: str) -> bool:
+        """Whether a scope has had its last call, so that none follows."""
+        return scope in self._last_call_of
+
+    def begin_last_call(self, scope: str) -> bool:
+        """Note the last call of a scope. Returns whether it is the first to be."""
+        with self._lock:
+            is_first = scope not in self._last_call_of
+            _put(self._last_call_of, scope, None)
+            return is_first
+
+    def take_back_last_call(self, scope: str) -> None:
+        """Forget a last call that was not sent, or that nothing was billed for."""
+        with self._lock:
+            self._last_call_of.pop(scope, None)
+
+    def forgive(self, execution_id: str, scope: str) -> None:
+        """Forget that an execution, or a budget within it, was to end; and tell anew what is told once."""
+        with self._lock:
+            self._refused.pop(execution_id, None)
+            self._doomed.pop(execution_id, None)
+            self._warned.pop(scope, None)
+            self._last_call_of.pop(scope, None)
 
     def warn_once(self, about: str, message: str, *args: object) -> bool:
         """Log a warning the first time it is about this. Returns whether it is the first time."""
@@ -77,9 +105,46 @@ class Records:
         refused = self._count_refusal(exceeded.execution_id)
         is_news = refused == 1 and self._mode != SHADOW
         logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
-        with contained("record a refusal"):
-            _add_event(exceeded, self._mode)
+        limit = exceeded.limit_usd
+        told = (exceeded.spent_usd, exceeded.asked_usd, limit, exceeded.kind)
+        self.decided(names.REFUSED, exceeded.execution_id, exceeded.scope, *told)
         return refused
+
+    def decided(
+        self,
+        name: str,
+        execution_id: str,
+        scope: str,
+        spent_usd: Decimal,
+        asked_usd: Decimal,
+        limit_usd: Decimal | None,
+        kind: str = "budget_usd",
+        shown: Mapping[str, str | int] = MappingProxyType({}),
+    ) -> None:
+        """Put a decision on the current span, for traces and the warehouse.
+
+        Args:
+            name: One of `attributes.DECISIONS`.
+            shown: What was changed, which the span of the call shows too where it was done.
+        """
+        with contained("record a decision"):
+            span = trace.get_current_span()
+            if not span.is_recording():
+                return
+            facts: dict[str, str | int] = {
+                "otel_cost.kind": kind,
+                "otel_cost.mode": self._mode,
+                names.EXECUTION_ID[0]: execution_id,
+                "otel_cost.scope": scope,
+                "otel_cost.spent_usd": str(spent_usd),
+                "otel_cost.asked_usd": str(asked_usd),
+                **shown,
+            }
+            if limit_usd is not None:
+                facts["otel_cost.limit_usd"] = str(limit_usd)
+            span.add_event(name, facts)
+            if self._mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
+                span.set_attributes({**shown, names.REFUSED: True} if name == names.REFUSED else shown)
 
     def explain(
         self,
@@ -110,29 +175,6 @@ class Records:
             refused = self._refused.get(execution_id, 0) + 1
             _put(self._refused, execution_id, refused)
             return refused
-
-    def _put(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
-        with self._lock:
-            _put(memory, name, value)
-
-
-def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
-    """Put a refusal on the current span, for traces and the warehouse."""
-    span = trace.get_current_span()
-    if span.is_recording():
-        if mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
-            span.set_attribute(names.REFUSED, True)
-        attributes: dict[str, Any] = {
-            "otel_cost.kind": exceeded.kind,
-            "otel_cost.mode": mode,
-            names.EXECUTION_ID[0]: exceeded.execution_id,
-            "otel_cost.scope": exceeded.scope,
-            "otel_cost.spent_usd": str(exceeded.spent_usd),
-            "otel_cost.asked_usd": str(exceeded.asked_usd),
-        }
-        if exceeded.limit_usd is not None:
-            attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
-        span.add_event(names.REFUSED, attributes)
 
 
 def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:
