@@ -27,7 +27,7 @@ from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall
-from otel_cost.guard.ladder import Ladder, Way, changed, standing
+from otel_cost.guard.ladder import Ladder, Way, changed, is_reached, standing
 from otel_cost.guard.records import Records, usd
 from otel_cost.guard.rewrites import Change
 from otel_cost.guard.steps import read_step
@@ -126,6 +126,19 @@ class Ticket:
     def lost(self) -> None:
         """The request left and no answer came: the provider may bill for it, so an estimate counts."""
         self._settle(self._likely(), is_failed=True)
+
+    def cannot_change(self, error: Exception) -> None:
+        """Let a call pass as it was asked for, or do what the policy says of a guard that failed.
+
+        Raises:
+            BudgetExceeded: The policy says `deny`.
+        """
+        self.change = None
+        try:
+            self._guard.failed(self.call, error)
+        except BudgetExceeded:
+            self.refused()
+            raise
 
     def _likely(self) -> Cost:
         """What counts when nobody says: what such calls usually cost, and never more than is held."""
@@ -381,8 +394,7 @@ class Guard:
             self._records.decided(step, budget.execution_id, *told, shown=shown)
             if message := _STEP_MESSAGES.get(step):
                 about = f"{budget.scope} {step} {asked.call.model}"
-                values = (budget.scope, *(shown.values() or (asked.call.model,)))
-                self._records.warn_once(about, message, *values)
+                self._records.warn_once(about, message, {"scope": budget.scope, **shown})
 
     def _open(self, budget: Budget, default_picousd: int | None) -> None:
         """Begin a budget and the one around it, with what an execution gets where nothing else is said."""
@@ -449,9 +461,9 @@ class Guard:
 
     def _warn_of_budget(self, budget: Budget) -> None:
         """Say once that most of a budget is spent."""
-        ratio = self.policy.ladder.warn_at_ratio
-        limit, spent, _ = self.ledger.balance(budget.scope)
-        if not limit or ratio is None or spent < limit * ratio:
+        balance = self.ledger.balance(budget.scope)
+        limit, spent, _ = balance
+        if not limit or not is_reached(self.policy.ladder.warn_at_ratio, balance):
             return
         told = (budget.scope, usd(spent), usd(limit))
         if self._records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told):
@@ -503,9 +515,9 @@ class Guard:
 
 
 _STEP_MESSAGES = {
-    names.DOWNGRADED: "%s: %s is asked for no more, %s instead",
-    names.CLAMPED: "%s: answers are limited to what the budget still allows, %d tokens",
-    names.WRAP_UP: "%s: this is its last call (%s)",
+    names.DOWNGRADED: f"%(scope)s: %({names.DOWNGRADED_TO})s is asked instead of %({names.DOWNGRADED_FROM})s",
+    names.CLAMPED: f"%(scope)s has %({names.CLAMPED_OUTPUT_TOKENS})d output tokens left for its next answer",
+    names.WRAP_UP: "%(scope)s has one more call, to sum up",
 }
 """What is logged of each step, once an execution and model."""
 

@@ -139,9 +139,10 @@ def _is_signed(headers: Mapping[str, Any], url: str) -> bool:
 def _changed(ticket: Ticket, apply: Callable[[Change], T], asked: T) -> T:
     """Return the request that is sent: what the guard changed, or, where that fails, as it was asked for."""
     if ticket.change is not None:
-        with contained("change a request"):
+        try:
             return apply(ticket.change)
-        ticket.change = None
+        except Exception as error:
+            ticket.cannot_change(error)
     return asked
 
 
@@ -225,8 +226,8 @@ def _sender(form: _Form) -> Callable[..., Any]:
         ticket = _admit(form.call(request))
         if ticket is None:
             return wrapped(*args, **kwargs)
+        sent = _changed(ticket, partial(form.changed, request), request)
         with _sending(ticket, form.unsent):
-            sent = _changed(ticket, partial(form.changed, request), request)
             response = wrapped(*_with_request(sent, args, kwargs), **kwargs)
         return form.answered(ticket, sent, response)
 
@@ -241,8 +242,8 @@ def _async_sender(form: _Form, sleep: Callable[[float], Awaitable[None]]) -> Cal
         ticket = await _admit_async(form.call(request), sleep)
         if ticket is None:
             return await wrapped(*args, **kwargs)
+        sent = _changed(ticket, partial(form.changed, request), request)
         with _sending(ticket, form.unsent):
-            sent = _changed(ticket, partial(form.changed, request), request)
             response = await wrapped(*_with_request(sent, args, kwargs), **kwargs)
         return form.answered(ticket, sent, response)
 
@@ -543,9 +544,8 @@ def _hook_aiohttp(module: Any) -> None:
         ticket = await _admit_async(call, asyncio.sleep)
         if ticket is None:
             return await wrapped(*args, **kwargs)
+        url, sent = _changed(ticket, partial(_aiohttp_changed, instance, url, kwargs), (url, kwargs))
         with _sending(ticket, unsent):
-            asked = (url, kwargs)
-            url, sent = _changed(ticket, partial(_aiohttp_changed, instance, url, kwargs), asked)
             sent = {name: value for name, value in sent.items() if name not in ("method", "str_or_url")}
             response = await wrapped(method, url, **sent)
         if response.status >= 400:

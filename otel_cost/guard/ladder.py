@@ -158,7 +158,7 @@ class Ladder:
         ladder = self._policy.ladder
         call = self._metered(asked.call)
         steps: tuple[str, ...] = ()
-        if _is_reached(ladder.remind_at_ratio, balance):
+        if is_reached(ladder.remind_at_ratio, balance):
             noted = with_note(call, reminder(balance))
             steps = () if noted is call else (names.REMINDED,)
             call = noted
@@ -169,7 +169,7 @@ class Ladder:
             way = self.way(with_model(call, model), (*steps, names.DOWNGRADED))
             if way.cost_picousd < ways[-1].cost_picousd and self._is_priced(way.call):
                 ways.append(way)
-        return ways[1:] if len(ways) > 1 and _is_reached(ladder.downgrade_at_ratio, balance) else ways
+        return ways[1:] if len(ways) > 1 and is_reached(ladder.downgrade_at_ratio, balance) else ways
 
     def _cheaper(self, model: str) -> list[str]:
         """Return what stands in for a model, what stands in for that, and so on."""
@@ -313,8 +313,10 @@ def _spent_ratio(balance: Balance) -> Fraction:
     return Fraction(balance.settled_picousd, balance.limit_picousd) if balance.limit_picousd else Fraction(1)
 
 
-def _is_reached(ratio: float | None, balance: Balance) -> bool:
-    return ratio is not None and _spent_ratio(balance) >= ratio
+def is_reached(ratio: float | None, balance: Balance) -> bool:
+    """Whether so much of a limit is spent, by the ratio as it was written: 0.1 is a tenth exactly."""
+    limit, settled, _ = balance
+    return ratio is not None and limit is not None and settled >= limit * Decimal(str(ratio))
 
 
 def _may_fit(refusal: Refusal) -> bool:
