@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from otel_cost.providers import endpoint_provider
+from otel_cost import attributes as names
+from otel_cost.providers import canonical_provider, endpoint_provider
+from otel_cost.usage import MODEL, classify
 
 Json = dict[str, Any]
 
 CHAT, COMPLETIONS, RESPONSES, MESSAGES = "chat", "completions", "responses", "messages"
 GEMINI, CONVERSE, INVOKE, COHERE, OLLAMA = "gemini", "converse", "invoke", "cohere", "ollama"
 EMBEDDINGS, OTHER = "embeddings", "other"
+
+_PROMPTS = frozenset({"contents", "input", "inputs", "instances", "messages", "prompt"})
+_NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files|batches)/?\Z", re.IGNORECASE)
+"""Ends of paths that take a prompt and bill for no answer."""
 
 _FILE_KEYS = frozenset(
     {"data", "image_url", "url", "uri", "fileUri", "bytes", "file_data", "images", "result"}
@@ -130,6 +136,28 @@ APIS = (
 )
 
 
+UNNAMED = Api(
+    OTHER,
+    _path(""),
+    (
+        ("max_tokens",),
+        ("max_completion_tokens",),
+        ("max_output_tokens",),
+        ("max_new_tokens",),
+        ("parameters", "max_new_tokens"),
+    ),
+    (("n",),),
+)
+"""A request that is known as a model call by the span around it only."""
+
+
+class Told(NamedTuple):
+    """What a span says of the model call it is around; an empty text is unknown."""
+
+    provider: str = ""
+    model: str = ""
+
+
 @dataclass(slots=True)
 class ModelCall:
     """A request that a provider will bill for.
@@ -169,33 +197,40 @@ class ModelCall:
 
 
 def recognise(
-    method: str, url: str, body: bytes | str | None, known_hosts: Mapping[str, str] | None = None
+    method: str, url: str, body: bytes | str | None, told: Callable[[], Told | None] = lambda: None
 ) -> ModelCall | None:
     """Return the model call that a request is, or None: only model traffic is touched.
 
-    A path alone may be anybody's, so the body must name a model, or the host must be a provider's.
+    A path alone may be anybody's, so the body must name a model, the host must be a provider's, or the span
+    around the request must be a model call's. At a path that is no known API's, the span and a prompt in the
+    body must tell: token exchanges and uploads pass below such spans too.
 
     Args:
         body: What will be sent, where it is known before it is sent.
-        known_hosts: Hosts the application uses, such as a gateway's, and the provider behind each.
+        told: Gives what the current span says it is calling; None where it is no model call's.
     """
     if method.upper() != "POST":
         return None
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    for api in APIS:
-        if found := api.path.search(parts.path):
-            break
-    else:
+    api, found = _api_at(parts.path)
+    said = told() if api is UNNAMED else None
+    if api is UNNAMED and (said is None or _NO_CALL.search(parts.path)):
         return None
-    provider = (known_hosts or {}).get(host) or endpoint_provider(host, parts.path)
     read = _parse(body)
-    model = _model(found, read)
-    if not model and provider is None:
+    if api is UNNAMED and _PROMPTS.isdisjoint(read):
+        return None
+    seller, model = endpoint_provider(host, parts.path), _model(found, read)
+    provider = seller or api.provider
+    if not (provider and model):
+        said = said or told()
+    if said is not None:
+        provider, model = provider or said.provider, model or said.model
+    elif not model and not seller:
         return None
     return ModelCall(
         api,
-        provider or api.provider,
+        provider,
         model,
         f"POST {host}{parts.path}",
         api.is_stream(parts.path, read),
@@ -208,6 +243,25 @@ def recognise(
     )
 
 
+def told_by(attributes: Mapping[str, Any] | None) -> Told | None:
+    """Return what the attributes of a span say of a model call; None where it is no model call's."""
+    if not attributes or classify(attributes) != MODEL:
+        return None
+    provider = _first_text(attributes, names.PROVIDER).lower()
+    return Told(canonical_provider(provider) or "", _first_text(attributes, names.REQUEST_MODEL))
+
+
+def _first_text(attributes: Mapping[str, Any], aliases: Iterable[str]) -> str:
+    return next((text for name in aliases if (text := _text(attributes.get(name)))), "")
+
+
+def _api_at(path: str) -> tuple[Api, re.Match[str] | None]:
+    for api in APIS:
+        if found := api.path.search(path):
+            return api, found
+    return UNNAMED, None
+
+
 def output_limit(api: Api, body: Json) -> int | None:
     """Return how many output tokens a request allows, over all of its answers; None when it does not say."""
     each = _first_count(body, api.output_limits)
@@ -216,11 +270,11 @@ def output_limit(api: Api, body: Json) -> int | None:
     return each * max([1, *_counts(body, api.answers)])
 
 
-def _model(found: re.Match[str], body: Json) -> str:
+def _model(found: re.Match[str] | None, body: Json) -> str:
     named = body.get("model")
     if isinstance(named, str) and named:
         return named
-    return unquote(found.groupdict().get("model") or "")
+    return unquote(found.groupdict().get("model") or "") if found else ""
 
 
 def _parse(body: bytes | str | None) -> Json:

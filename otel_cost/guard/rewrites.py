@@ -34,6 +34,7 @@ from otel_cost.guard.calls import (
     ModelCall,
     output_limit,
 )
+from otel_cost.providers import endpoint_provider
 
 Place = tuple[str, ...]
 
@@ -204,11 +205,17 @@ def without_tools(call: ModelCall) -> ModelCall:
 def asking_for_usage(call: ModelCall) -> ModelCall:
     """Return a stream that ends with its usage, of a provider that is known to send it when asked."""
     options = call.body.get("stream_options") or {}
-    is_known = call.provider in _ASK_FOR_USAGE and call.api.name in (CHAT, COMPLETIONS)
+    is_known = _seller(call) in _ASK_FOR_USAGE and call.api.name in (CHAT, COMPLETIONS)
     if not (call.is_stream and is_known and isinstance(options, dict)) or "include_usage" in options:
         return call
     body = {**call.body, "stream_options": {**options, "include_usage": True}}
     return replace(call, body=body, hides_usage=True)
+
+
+def _seller(call: ModelCall) -> str | None:
+    """Return whose host it is; the call's provider may be what the span says, whoever stands between."""
+    parts = urlsplit(call.url)
+    return endpoint_provider(parts.hostname or "", parts.path)
 
 
 def _answers(call: ModelCall) -> int:
@@ -221,7 +228,7 @@ def _new_limit(call: ModelCall) -> Place | None:
     if api.name in (EMBEDDINGS, OTHER):
         return None
     if api.name == CHAT:
-        is_openai = call.provider in ("openai", "azure") or _OPENAI_MODEL.search(call.model)
+        is_openai = _seller(call) in ("openai", "azure") or _OPENAI_MODEL.search(call.model)
         return ("max_completion_tokens",) if is_openai else ("max_tokens",)
     if api.name == INVOKE:
         return next((place for model, place in _INVOKE_LIMITS if model.search(call.model)), None)
