@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from otel_cost.attribution import Payer, execution
     from otel_cost.config import Config
     from otel_cost.errors import BudgetExceeded, ConfigError, OtelCostError, UnknownModelError, UsageError
-    from otel_cost.guard.control import Spending, approve, remaining, spending
+    from otel_cost.guard.control import approve, remaining
     from otel_cost.instrument import install
     from otel_cost.pricing import Charge, PriceBook
     from otel_cost.processor import CostSpanProcessor
@@ -36,7 +36,6 @@ _HOME = {
     "Payer": "attribution",
     "PriceBook": "pricing",
     "Reading": "usage",
-    "Spending": "guard.control",
     "UnknownModelError": "errors",
     "Usage": "usage",
     "UsageError": "errors",
@@ -44,7 +43,6 @@ _HOME = {
     "execution": "attribution",
     "install": "instrument",
     "remaining": "guard.control",
-    "spending": "guard.control",
 }
 
 __all__ = [
@@ -57,7 +55,6 @@ __all__ = [
     "Payer",
     "PriceBook",
     "Reading",
-    "Spending",
     "UnknownModelError",
     "Usage",
     "UsageError",
@@ -65,7 +62,6 @@ __all__ = [
     "execution",
     "install",
     "remaining",
-    "spending",
 ]
 
 

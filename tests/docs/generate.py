@@ -32,6 +32,9 @@ WRITTEN = {
     "otel_cost.not_counted_reason": "why it does not",
     "otel_cost.usage.marks": "what had to be corrected in, or is missing from, the reported usage",
     "otel_cost.refused": "by the guard: a model call that was not sent, because a limit was reached",
+    "otel_cost.downgraded_from": "by the guard: the model that the application asked for",
+    "otel_cost.downgraded_to": "by the guard: the cheaper model that was asked instead",
+    "otel_cost.clamped_output_tokens": "by the guard: the output limit it set, over all answers of the call",
     "otel_cost.truncated_attributes": "by the receiver: which attributes' values were cut",
     "gen_ai.usage.cost.amount": "what this span adds to totals, USD; only on counted spans",
     "gen_ai.usage.cost.currency": "`USD`",
@@ -193,7 +196,21 @@ def conventions() -> str:
         *_table(("attribute", "meaning"), [(f"`{k}`", v) for k, v in WRITTEN.items()]),
     ]
     fields_written = ", ".join(f"`otel_cost.{name}`" for name in Payer._fields[1:])
-    lines += ["", f"And the payer: {fields_written}.", ""]
+    lines += [
+        "",
+        f"And the payer: {fields_written}.",
+        "",
+        "## Events of the guard",
+        "",
+        "On the span that is current when it decides; in the modes `shadow` and `warn`, what would be done.",
+        "",
+        *_table(("event", "meaning"), [(f"`{k}`", v) for k, v in names.DECISIONS.items()]),
+        "",
+        "Each has these attributes, and of those above what it changed:",
+        "",
+        *_table(("attribute", "meaning"), [(f"`{k}`", v) for k, v in names.DECISION_FACTS.items()]),
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -33,6 +33,7 @@ from otel_cost.budgets import ENFORCE, ESTIMATE, SHADOW, WARN, Policy
 from otel_cost.errors import BudgetExceeded, ConfigError
 from otel_cost.fake_provider import Call, FakeProvider, Reply
 from otel_cost.guard import Guard, clients, ladder
+from otel_cost.guard.control import spending
 from otel_cost.guard.rewrites import Change, encoded
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
@@ -482,7 +483,7 @@ def test_an_agent_is_told_what_remains(provider: FakeProvider) -> None:
 
 def test_what_remains_is_known_anywhere(provider: FakeProvider) -> None:
     """Before the first call, in a nested budget, in a thread; None without a limit or a guard."""
-    assert otel_cost.spending() is None
+    assert spending() is None
     guard_of()
     assert otel_cost.remaining() is None
     with execution("free"):
@@ -496,7 +497,7 @@ def test_what_remains_is_known_anywhere(provider: FakeProvider) -> None:
         thread.join()
         assert seen == [Decimal("0.15")]
         with execution("sub", budget_usd="5"):
-            here = otel_cost.spending()
+            here = spending()
             assert here is not None
             assert here == ("sub", "execution:run", Decimal("0.25"), Decimal("0.1"), Decimal(0))
             assert here.remaining_usd == Decimal("0.15")
