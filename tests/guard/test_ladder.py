@@ -20,6 +20,7 @@ import httpx2
 import openai
 import pytest
 import requests
+import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -134,6 +135,13 @@ def _requests_text(provider: FakeProvider) -> None:
     requests.post(url, data=json.dumps(CHAT), headers=headers, timeout=9).raise_for_status()
 
 
+def _urllib3(provider: FakeProvider) -> None:
+    text = json.dumps(CHAT)
+    headers = {"content-type": "application/json", "content-length": str(len(text))}
+    with urllib3.PoolManager() as pool:
+        pool.request("POST", f"{provider.openai_url}/chat/completions?x=%20", body=text, headers=headers)
+
+
 def _aiohttp(provider: FakeProvider, **given: Any) -> None:
     async def run() -> None:
         async with (
@@ -157,6 +165,7 @@ SENDERS: dict[str, Callable[[FakeProvider], None]] = {
     "httpx2 stream": _httpx2_stream,
     "requests": _requests,
     "requests text": _requests_text,
+    "urllib3": _urllib3,
     "aiohttp": _aiohttp,
     "aiohttp text": _aiohttp_text,
 }
@@ -363,6 +372,31 @@ def test_a_cheaper_model_where_no_other_fits(provider: FakeProvider) -> None:
             send(provider, max_tokens=4_000)
     assert [call.model for call in provider.requests()] == ["gpt-4o", "gpt-4o-mini"]
     assert spent(guard) == (100_000 + 2_400) * MICRO
+
+
+def test_a_model_in_the_path_is_changed_there(provider: FakeProvider) -> None:
+    """Gemini names it nowhere else; the rest of the URL stays. 0.40 and 0.30 USD per million tokens."""
+    guard = guard_of(downgrade_at_ratio=0.5, downgrade_to={"gemini-2.0-flash": "gemini-2.0-flash-lite"})
+    url = f"{provider.url}/v1beta/models/gemini-2.0-flash:generateContent?key=k"
+    contents = [{"role": "user", "parts": [{"text": "hello"}]}]
+    body = {"contents": contents, "generationConfig": {"maxOutputTokens": OUTPUT}}
+
+    async def send_async() -> None:
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+            await response.json()
+
+    with execution("run", budget_usd="0.02"):
+        httpx.post(url, json=body)
+        provider.script = Reply(usage=Usage(output_tokens=20_000))
+        httpx.post(url, json=body)
+        provider.script = written
+        httpx.post(url, json=body)
+        asyncio.run(send_async())
+    assert [call.model for call in provider.requests()] == ["gemini-2.0-flash"] * 2 + [
+        "gemini-2.0-flash-lite"
+    ] * 2
+    assert all(call.body == body for call in provider.requests())
+    assert spent(guard) == (4_000 + 8_000 + 2 * 3_000) * MICRO
 
 
 def test_a_model_that_is_not_cheaper_is_never_taken(provider: FakeProvider) -> None:
