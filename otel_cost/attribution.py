@@ -71,6 +71,7 @@ class Budget(NamedTuple):
         limit_picousd: None: what the policy gives an execution.
         within: The scope around it, which it shares the money of; empty for none.
         depth: How many executions it is in; 0 for the outermost.
+        around: The budget of the scope around it.
     """
 
     execution_id: str
@@ -78,6 +79,13 @@ class Budget(NamedTuple):
     limit_picousd: int | None = None
     within: str = ""
     depth: int = 0
+    around: Budget | None = None
+
+    def chain(self) -> Iterator[Budget]:
+        """Yield this budget and those around it, from the inside out."""
+        yield self
+        if self.around is not None:
+            yield from self.around.chain()
 
 
 NOBODY = Payer()
@@ -209,11 +217,12 @@ def _budget(payer: Payer, limit_picousd: int | None) -> Budget | None:
         return Budget(execution_id, f"execution:{execution_id}", limit_picousd)
     depth = around.depth + 1
     if execution_id != around.execution_id:
-        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around.scope, depth)
+        scope = f"execution:{execution_id}"
+        return Budget(execution_id, scope, limit_picousd, around.scope, depth, around)
     if limit_picousd is None:
         return around._replace(depth=depth)
     scope = f"{around.scope}/{uuid.uuid4().hex[:8]}"
-    return Budget(execution_id, scope, limit_picousd, around.scope, depth)
+    return Budget(execution_id, scope, limit_picousd, around.scope, depth, around)
 
 
 def _with_payer(payer: Payer, *, propagate: bool) -> Context:

@@ -397,11 +397,10 @@ class Guard:
                 self._records.warn_once(about, message, {"scope": budget.scope, **shown})
 
     def _open(self, budget: Budget, default_picousd: int | None) -> None:
-        """Begin a budget and the one around it, with what an execution gets where nothing else is said."""
-        if budget.within:
-            self.ledger.open(budget.within, default_picousd)
-        limit = default_picousd if budget.limit_picousd is None else budget.limit_picousd
-        self.ledger.open(budget.scope, limit, budget.within)
+        """Begin a budget and those around it, with what an execution gets where nothing else is said."""
+        for each in reversed(tuple(budget.chain())):
+            limit = default_picousd if each.limit_picousd is None else each.limit_picousd
+            self.ledger.open(each.scope, limit, each.within)
 
     def _budget_here(self, execution_id: str) -> Budget | None:
         """Return what a call made here spends: its execution, else its trace, else the script; else None."""

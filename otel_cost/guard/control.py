@@ -16,8 +16,7 @@ class Spending(NamedTuple):
     """How the budget of an execution stands, in USD.
 
     Attributes:
-        scope: What the limit applies to: the execution's own budget, or the one around it where more of
-            that is spent.
+        scope: What the limit applies to: the execution's own budget, or one around it that more is spent of.
         limit_usd: None: nothing limits it.
         reserved_usd: What calls in flight hold.
     """

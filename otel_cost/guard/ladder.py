@@ -283,9 +283,8 @@ class _Kept(NamedTuple):
 
 
 def standing(ledger: Ledger, budget: Budget) -> tuple[str, Balance]:
-    """Return the scope that most is spent of, of a budget's own and the one around it, and how it stands."""
-    scopes = (budget.scope, budget.within) if budget.within else (budget.scope,)
-    found = [(scope, ledger.balance(scope)) for scope in scopes]
+    """Return the scope that most is spent of, of a budget's own and those around it, and how it stands."""
+    found = [(each.scope, ledger.balance(each.scope)) for each in budget.chain()]
     limited = [(scope, balance) for scope, balance in found if balance.limit_picousd is not None]
     return max(limited, key=lambda each: _spent_ratio(each[1])) if limited else found[0]
 

@@ -98,6 +98,15 @@ def spent(guard: Guard, scope: str = "execution:run") -> int:
     return balance.settled_picousd
 
 
+def at_once(count: int, run: Callable[[], None]) -> None:
+    """Run something in so many threads, and wait for them."""
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def send(provider: FakeProvider, **changes: Any) -> httpx.Response:
     """Send one chat call."""
     response = httpx.post(f"{provider.openai_url}/chat/completions", json={**CHAT, **changes})
@@ -223,11 +232,7 @@ def test_twenty_calls_at_once_keep_the_promise(provider: FakeProvider) -> None:
             refused.append(error)
 
     with execution("run", budget_usd="0.55"):
-        threads = [threading.Thread(target=call) for _ in range(20)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(20, call)
     assert provider.count() + len(refused) == 20
     assert provider.count() >= 6
     assert 540_000 * MICRO <= spent(guard) <= 550_000 * MICRO
@@ -614,11 +619,7 @@ def test_one_thread_of_many_makes_the_last_call(provider: FakeProvider) -> None:
             refused.append(error)
 
     with execution("run", budget_usd="0.55"):
-        threads = [threading.Thread(target=agent) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(8, agent)
     assert len(refused) == 8
     assert sum(call.body["messages"] != MESSAGES for call in provider.requests()) == 1
     assert spent(guard) <= 550_000 * MICRO
