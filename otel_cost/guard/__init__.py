@@ -110,7 +110,7 @@ class Ticket:
     def answered(self, answer: Answer) -> None:
         """Settle with what the provider says it used, or an estimate where it does not say."""
         try:
-            cost = self._guard.cost(self.call, answer, self.held_tokens)
+            cost = self._guard.cost(self, answer)
         except Exception as error:
             count("price an answer", error)
             cost = self._likely()
@@ -128,7 +128,7 @@ class Ticket:
         """What counts when nobody says: what such calls usually cost, and never more than is held."""
         held = self.hold.amount_picousd if self.hold else 0
         try:
-            likely = self._guard.likely_cost(self.call)
+            likely = self._guard.likely_cost(self)
         except Exception as error:
             count("estimate a call", error)
             return Cost(held)
@@ -216,17 +216,24 @@ class Guard:
                 why, execution_id=execution_id, request=call.target, kind="guard_failed"
             ) from error
 
-    def cost(self, call: ModelCall, answer: Answer, held_tokens: int) -> Cost:
+    def cost(self, ticket: Ticket, answer: Answer) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
+        call = ticket.call
         usage = answer.usage_of(call.api.name == EMBEDDINGS)
         if usage is not None:
             text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
-            self.bounds.learn(call, *usage.totals, text)
+            self.bounds.learn(
+                call,
+                *usage.totals,
+                text,
+                conversation=ticket.conversation,
+                response_id=answer.response_id,
+            )
         else:
-            likely = self.bounds.likely(call)
+            likely = self.bounds.likely(call, ticket.conversation)
             known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
             written = self.bounds.text_tokens(call, answer.output_bytes)
-            hidden = self._hidden(call, held_tokens if self._is_strict else likely.output_tokens)
+            hidden = self._hidden(call, ticket.held_tokens if self._is_strict else likely.output_tokens)
             usage = known._replace(output_tokens=max(written, hidden))
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
 
@@ -244,9 +251,10 @@ class Guard:
             )
         return tokens
 
-    def likely_cost(self, call: ModelCall) -> int:
+    def likely_cost(self, ticket: Ticket) -> int:
         """Return what a call like this usually costs, in pico-USD."""
-        return self._price(call, Usage(**self.bounds.likely(call)._asdict()))
+        likely = self.bounds.likely(ticket.call, ticket.conversation)
+        return self._price(ticket.call, Usage(**likely._asdict()))
 
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
@@ -305,7 +313,8 @@ class Guard:
         findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
             self._stop_at(findings, budget, call)
-            bound = self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
+            bound_of = self.bounds.worst if self._is_strict else self.bounds.likely
+            bound = bound_of(call, step.conversation)
             hold = yield from self._reserve(call, budget, self._price_bound(call, bound, budget))
         except BaseException:
             watch.take_back()
