@@ -96,7 +96,11 @@ class BudgetExceeded(BaseException):
         reserved_usd: What calls in flight hold of it.
         asked_usd: What the refused request could cost.
         request: The refused request: method, host, path and model.
+        model: Its model; empty where the request names none.
+        reason: Why, as a sentence without advice and without anything of a prompt.
         last_calls: The last calls of the execution and what they cost, newest last.
+        top_components: What spent most in the execution and how much exactly, dearest first: agent, component
+            and model as far as they are known, and `others` for the rest.
     """
 
     generations: tuple[()] = ()
@@ -115,7 +119,9 @@ class BudgetExceeded(BaseException):
         spent_usd: Decimal = Decimal(0),
         reserved_usd: Decimal = Decimal(0),
         asked_usd: Decimal = Decimal(0),
+        model: str = "",
         last_calls: Sequence[str] = (),
+        top_components: Sequence[str] = (),
     ) -> None:
         self.execution_id = execution_id
         self.kind = kind
@@ -125,16 +131,20 @@ class BudgetExceeded(BaseException):
         self.reserved_usd = reserved_usd
         self.asked_usd = asked_usd
         self.request = request
+        self.model = model
         self.last_calls = tuple(last_calls)
+        self.top_components = tuple(top_components)
+        self.reason = f"execution {execution_id}: {why}" if why else self._explain_budget()
         super().__init__(self._explain(why))
 
     def _explain(self, why: str) -> str:
-        told = [f"execution {self.execution_id}: {why}" if why else self._explain_budget()]
-        told.append(f"{self.request} was not sent")
+        told = [self.reason, f"{self.request} was not sent"]
         if why:
             told.append(f"{_money(self.spent_usd)} is spent")
         if self.last_calls:
             told.append(f"last calls: {', '.join(self.last_calls)}")
+        if self.top_components:
+            told.append(f"spent most: {', '.join(self.top_components)}")
         told.append(f"to allow more, {_REMEDIES.get(self.kind, _OTHER_REMEDY.format(kind=self.kind))}")
         return "; ".join(told)
 
