@@ -4,6 +4,7 @@ OtelCostError
 ├── ConfigError            a setting, policy or price file that cannot be used
 ├── UsageError             usage no provider could have meant
 ├── UnknownModelError      no price entry matches: unpriced, which is not free
+├── ResponseCutError       a limit was reached while a response was being sent
 ├── StoreError             the store refused or could not be reached
 │   └── StoreBusyError     another process owns the embedded store
 └── IngestError            telemetry that cannot be accepted
@@ -99,6 +100,7 @@ class BudgetExceeded(BaseException):
         model: Its model; empty where the request names none.
         reason: Why, as a sentence without advice and without anything of a prompt.
         last_calls: The last calls of the execution and what they cost, newest last.
+        retry_after_s: When there is room again, for a limit over a time that ends; None for any other.
         top_components: What spent most in the execution and how much exactly, dearest first: agent, component
             and model as far as they are known, and `others` for the rest.
     """
@@ -122,6 +124,7 @@ class BudgetExceeded(BaseException):
         model: str = "",
         last_calls: Sequence[str] = (),
         top_components: Sequence[str] = (),
+        retry_after_s: float | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.kind = kind
@@ -134,6 +137,7 @@ class BudgetExceeded(BaseException):
         self.model = model
         self.last_calls = tuple(last_calls)
         self.top_components = tuple(top_components)
+        self.retry_after_s = retry_after_s
         self.reason = f"execution {execution_id}: {why}" if why else self._explain_budget()
         super().__init__(self._explain(why))
 
@@ -154,6 +158,18 @@ class BudgetExceeded(BaseException):
             f"{_money(self.spent_usd)} is spent, {_money(self.reserved_usd)} is held by calls in flight, and "
             f"this call may cost {_money(self.asked_usd)}"
         )
+
+
+class ResponseCutError(OtelCostError):
+    """A limit was reached while a response was being sent, which the server has to break off.
+
+    Attributes:
+        exceeded: The refusal.
+    """
+
+    def __init__(self, exceeded: BudgetExceeded) -> None:
+        self.exceeded = exceeded
+        super().__init__(f"the response that had begun is cut: {exceeded.reason}")
 
 
 _REMEDIES = {
