@@ -16,11 +16,10 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from opentelemetry import trace
 
-from otel_cost import attributes as names
 from otel_cost.attribution import Budget, budget_of_context, payer_of_context
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
@@ -29,12 +28,14 @@ from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.decisions import tell_refusal
+from otel_cost.guard.spenders import Spenders, spender
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
-from otel_cost.usage import MODEL, Usage, classify
+from otel_cost.usage import Usage
 
 logger = logging.getLogger("otel_cost")
 
@@ -64,6 +65,7 @@ class Ticket:
 
     Attributes:
         held_tokens: Output tokens that are paid for by what is held.
+        spender: What the call is booked under in the report of a refusal.
     """
 
     __slots__ = (
@@ -75,6 +77,7 @@ class Ticket:
         "conversation",
         "held_tokens",
         "hold",
+        "spender",
     )
 
     def __init__(
@@ -86,9 +89,10 @@ class Ticket:
         *,
         held_tokens: int = 0,
         conversation: int = 0,
+        spender: str = "",
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
-        self.held_tokens, self.conversation = held_tokens, conversation
+        self.held_tokens, self.conversation, self.spender = held_tokens, conversation, spender
         self._more: list[Hold] = []
         self._is_closed = False
 
@@ -177,6 +181,7 @@ class Guard:
         self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
         self._refused: OrderedDict[str, int] = OrderedDict()
         self._warned: OrderedDict[str, None] = OrderedDict()
+        self._spenders = Spenders()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -212,9 +217,12 @@ class Guard:
         if self.policy.guard.on_failure == DENY and self._mode == ENFORCE:
             execution_id = budget.execution_id if (budget := budget_of_context()) else ""
             why = f"the guard failed ({type(error).__name__}) and its policy is to deny"
-            raise BudgetExceeded(
-                why, execution_id=execution_id, request=call.target, kind="guard_failed"
-            ) from error
+            exceeded = BudgetExceeded(
+                why, execution_id=execution_id, request=call.target, kind="guard_failed", model=call.model
+            )
+            with contained("record a refusal"):
+                tell_refusal(exceeded, self._mode)
+            raise exceeded from error
 
     def cost(self, ticket: Ticket, answer: Answer) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
@@ -320,7 +328,13 @@ class Guard:
             watch.take_back()
             raise
         return Ticket(
-            self, call, budget, hold, held_tokens=bound.output_tokens, conversation=step.conversation
+            self,
+            call,
+            budget,
+            hold,
+            held_tokens=bound.output_tokens,
+            conversation=step.conversation,
+            spender=spender(payer, call.model),
         )
 
     def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:
@@ -384,7 +398,7 @@ class Guard:
         is_news = refused == 1 and self._mode != SHADOW
         logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
         with contained("record a refusal"):
-            _add_event(exceeded, self._mode)
+            tell_refusal(exceeded, self._mode, number=refused)
         if self._mode == ENFORCE:
             self._escalate(refused)
             raise exceeded
@@ -404,7 +418,9 @@ class Guard:
             reserved_usd=_usd(balance.reserved_picousd),
             asked_usd=_usd(refusal.asked_picousd) if refusal else Decimal(0),
             request=f"{call.target} ({call.model})" if call.model else call.target,
+            model=call.model,
             last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
+            top_components=self._spenders.top(budget.execution_id),
         )
 
     def _count_refusal(self, execution_id: str) -> int:
@@ -443,6 +459,7 @@ class Guard:
         if not cost.picousd:
             return
         with self._lock:
+            self._spenders.add(ticket.budget.execution_id, ticket.spender, cost.picousd)
             calls = self._last_calls.get(ticket.budget.execution_id) or deque(maxlen=LAST_CALLS)
             calls.append(f"{ticket.call.model or ticket.call.target} ${_usd(cost.picousd):.6f}")
             _put(self._last_calls, ticket.budget.execution_id, calls)
@@ -494,25 +511,6 @@ def _may_fit(refusal: Refusal) -> bool:
     """Whether a refused call fits once the calls in flight give back what they hold."""
     balance = refusal.balance
     return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)
-
-
-def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
-    """Put a refusal on the current span, for traces and the warehouse."""
-    span = trace.get_current_span()
-    if span.is_recording():
-        if mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
-            span.set_attribute(names.REFUSED, True)
-        attributes: dict[str, Any] = {
-            "otel_cost.kind": exceeded.kind,
-            "otel_cost.mode": mode,
-            names.EXECUTION_ID[0]: exceeded.execution_id,
-            "otel_cost.scope": exceeded.scope,
-            "otel_cost.spent_usd": str(exceeded.spent_usd),
-            "otel_cost.asked_usd": str(exceeded.asked_usd),
-        }
-        if exceeded.limit_usd is not None:
-            attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
-        span.add_event(names.REFUSED, attributes)
 
 
 def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:
