@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from opentelemetry import trace
 
-from otel_cost.attribution import Budget, budget_of_context, payer_of_context
+from otel_cost.attribution import Budget, budget_of_context, payer_of_context, payer_of_environment
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
 from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
@@ -183,6 +183,7 @@ class Guard:
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._spenders = Spenders()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
+        self._process_payer = payer_of_environment(os.environ)
         self._lock = threading.Lock()
 
     def admit(self, call: ModelCall) -> Ticket:
@@ -313,7 +314,7 @@ class Guard:
 
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
-        payer = payer_of_context()
+        payer = payer_of_context().over(self._process_payer)
         budget = budget_of_context() or self._budget_of_span(payer.execution_id)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget, limits.budget_picousd)
