@@ -202,6 +202,18 @@ class Guard:
             except StopIteration as done:  # noqa: PERF203 (how a generator returns)
                 return _returned(done)
 
+    def budget_around(self) -> Budget | None:
+        """Open what the caller spends, for others to spend it too; None where nobody names an execution."""
+        payer = payer_of_context()
+        budget = budget_of_context()
+        if budget is None:
+            execution_id = self._execution_of_span(payer.execution_id)
+            if not execution_id:
+                return None
+            budget = Budget(execution_id, f"execution:{execution_id}")
+        self._open(budget, self.policy.limits_for(agent=payer.agent, feature=payer.feature).budget_picousd)
+        return budget
+
     def failed(self, call: ModelCall, error: Exception) -> None:
         """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
 
@@ -338,11 +350,15 @@ class Guard:
 
     def _budget_of_span(self, execution_id: str) -> Budget:
         """Return what a call outside of `execution(...)` spends: its trace, else the script."""
-        if not execution_id:
-            current = trace.get_current_span().get_span_context()
-            execution_id = f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
+        execution_id = self._execution_of_span(execution_id)
         execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
         return Budget(execution_id, f"execution:{execution_id}")
+
+    def _execution_of_span(self, execution_id: str) -> str:
+        if execution_id:
+            return execution_id
+        current = trace.get_current_span().get_span_context()
+        return f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
@@ -522,8 +538,12 @@ def _usd(picousd: int) -> Decimal:
 
 
 def default_guard(policy: Policy | None = None) -> Guard:
-    """Return a guard with a ledger in memory and the catalogue's prices; default: the policy in force."""
-    from otel_cost.ledger.memory import MemoryLedger
+    """Return a guard with the policy's ledger and the catalogue's prices; default: the policy in force.
+
+    Raises:
+        ConfigError: The policy, or the ledger's file, cannot be used.
+    """
+    from otel_cost.ledger.open import open_ledger
 
     policy = policy or Policy.load()
-    return Guard(policy, MemoryLedger(), process_book(policy.prices))
+    return Guard(policy, open_ledger(policy.guard.ledger), process_book(policy.prices))

@@ -19,7 +19,7 @@ import wrapt
 from otel_cost.budgets import OFF, Policy
 from otel_cost.containment import contained, count
 from otel_cost.errors import BudgetExceeded
-from otel_cost.guard import Guard, Ticket, default_guard
+from otel_cost.guard import Guard, Ticket, children, default_guard
 from otel_cost.guard.answers import Reader, read_answer
 from otel_cost.guard.calls import ModelCall, recognise
 
@@ -41,6 +41,8 @@ def install(guard: Guard) -> None:
     _current[:] = [guard]
     with contained("carry budgets into threads"):
         _follow_threads()
+    with contained("carry budgets into child processes"):
+        children.follow()
     with _install_lock:
         for module, hook in _HOOKS.items():
             if module not in _installed:
@@ -72,6 +74,11 @@ def ensure(policy: Policy | None = None) -> None:
 def is_on() -> bool:
     """Whether clients are guarded, and threads followed."""
     return bool(_current)
+
+
+def current() -> Guard | None:
+    """Return the guard in force, if one is."""
+    return _current[0] if _current else None
 
 
 def uninstall() -> None:
