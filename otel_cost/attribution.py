@@ -71,15 +71,17 @@ class Budget(NamedTuple):
     Attributes:
         scope: Its name in a ledger: `execution:<id>`, and a part behind it for a nested budget.
         limit_picousd: None: what the policy gives an execution.
-        within: The scope around it, which it shares the money of; empty for none.
+        around: The budget around it, which it shares the money of.
         depth: How many executions it is in; 0 for the outermost.
+        payer: Who began it, which the policy may have limits for.
     """
 
     execution_id: str
     scope: str
     limit_picousd: int | None = None
-    within: str = ""
+    around: Budget | None = None
     depth: int = 0
+    payer: Payer = Payer()
 
 
 NOBODY = Payer()
@@ -236,14 +238,14 @@ def _budget(payer: Payer, limit_picousd: int | None) -> Budget | None:
     if not execution_id:
         execution_id = f"{trace.get_current_span().get_span_context().trace_id:032x}"
     if around is None:
-        return Budget(execution_id, f"execution:{execution_id}", limit_picousd)
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, payer=payer)
     depth = around.depth + 1
     if execution_id != around.execution_id:
-        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around.scope, depth)
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around, depth, payer)
     if limit_picousd is None:
         return around._replace(depth=depth)
     scope = f"{around.scope}/{uuid.uuid4().hex[:8]}"
-    return Budget(execution_id, scope, limit_picousd, around.scope, depth)
+    return Budget(execution_id, scope, limit_picousd, around, depth, payer)
 
 
 def _with_payer(payer: Payer, *, propagate: bool) -> Context:

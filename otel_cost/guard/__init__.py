@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from opentelemetry import trace
 
 from otel_cost import attributes as names
-from otel_cost.attribution import Budget, budget_of_context, payer_of_context
+from otel_cost.attribution import Budget, Payer, budget_of_context, payer_of_context
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
 from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
@@ -210,8 +210,8 @@ class Guard:
             execution_id = self._execution_of_span(payer.execution_id)
             if not execution_id:
                 return None
-            budget = Budget(execution_id, f"execution:{execution_id}")
-        self._open(budget, self.policy.limits_for(agent=payer.agent, feature=payer.feature).budget_picousd)
+            budget = Budget(execution_id, f"execution:{execution_id}", payer=payer)
+        self._open(budget)
         return budget
 
     def failed(self, call: ModelCall, error: Exception) -> None:
@@ -310,9 +310,9 @@ class Guard:
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
         payer = payer_of_context()
-        budget = budget_of_context() or self._budget_of_span(payer.execution_id)
+        budget = budget_of_context() or self._budget_of_span(payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
-        self._open(budget, limits.budget_picousd)
+        self._open(budget)
         step, watch = read_step(call), self.watches.of(budget.execution_id)
         findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
@@ -341,18 +341,20 @@ class Guard:
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _open(self, budget: Budget, default_picousd: int | None) -> None:
-        """Begin a budget and the one around it, with what an execution gets where nothing else is said."""
-        if budget.within:
-            self.ledger.open(budget.within, default_picousd)
-        limit = default_picousd if budget.limit_picousd is None else budget.limit_picousd
-        self.ledger.open(budget.scope, limit, budget.within)
+    def _open(self, budget: Budget) -> None:
+        """Begin a budget and those around it, each with what it was given, else what the policy gives it."""
+        around, limit, payer = budget.around, budget.limit_picousd, budget.payer
+        if around is not None:
+            self._open(around)
+        if limit is None:
+            limit = self.policy.limits_for(agent=payer.agent, feature=payer.feature).budget_picousd
+        self.ledger.open(budget.scope, limit, around.scope if around else "")
 
-    def _budget_of_span(self, execution_id: str) -> Budget:
+    def _budget_of_span(self, payer: Payer) -> Budget:
         """Return what a call outside of `execution(...)` spends: its trace, else the script."""
-        execution_id = self._execution_of_span(execution_id)
+        execution_id = self._execution_of_span(payer.execution_id)
         execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
-        return Budget(execution_id, f"execution:{execution_id}")
+        return Budget(execution_id, f"execution:{execution_id}", payer=payer)
 
     def _execution_of_span(self, execution_id: str) -> str:
         if execution_id:

@@ -73,8 +73,8 @@ def inherited(environ: Mapping[str, str]) -> Inherited:
     """
     said = dict(parse_qsl(environ[INHERITED], strict_parsing=True))
     limit = int(said["limit_picousd"]) if "limit_picousd" in said else None
-    budget = Budget(said["execution"], said["scope"], limit, depth=int(said["depth"]))
-    return Inherited(payer_of(said), budget)
+    payer = payer_of(said)
+    return Inherited(payer, Budget(said["execution"], said["scope"], limit, None, int(said["depth"]), payer))
 
 
 def _guard() -> Guard | None:

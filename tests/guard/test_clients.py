@@ -477,6 +477,20 @@ def test_a_budget_that_is_no_amount_is_refused(budget: Any) -> None:
     assert budget_of_context() is None
 
 
+def test_a_nested_budget_that_calls_first_leaves_the_one_around_it(
+    provider: FakeProvider, guard: Guard
+) -> None:
+    """Each budget of a chain has its own limit, in whichever order they come to spend."""
+    with execution("run", budget_usd="0.35"):
+        with execution(budget_usd="0.15"), execution(budget_usd=5):
+            _openai(provider)
+        _openai(provider)
+        _openai(provider)
+        with pytest.raises(BudgetExceeded, match="may spend"):
+            _openai(provider)
+    assert settled(guard) == provider.count() * DIME == 3 * DIME
+
+
 def test_the_error_explains_itself(provider: FakeProvider, guard: Guard) -> None:
     """It has the figures, the last calls and the remedy; nothing of the prompt or the key."""
     with execution("run", budget_usd="0.15"):
