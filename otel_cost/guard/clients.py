@@ -5,6 +5,7 @@ A client's `send` is wrapped, not its transport: transports are replaced, by Lit
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import json
 import threading
@@ -209,9 +210,24 @@ class _Meter:
             reader.finish()
         self._ticket.answered(answer)
 
+    def __enter__(self) -> None:
+        """Read a stream: its end, or an error in it, settles the call."""
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is not GeneratorExit:  # that may come from the garbage collector; see below
+            self.finish()
+
     def __del__(self) -> None:
-        """Nobody read the answer to its end, or closed it."""
-        if self._reader is not None:
+        """Nobody read the answer to its end, or closed it.
+
+        The garbage collector may come by while this thread holds a lock that settling takes, so another one
+        does it.
+        """
+        if self._reader is None:
+            return
+        try:
+            _thread.start_new_thread(self.finish, ())
+        except RuntimeError:  # the interpreter ends
             self.finish()
 
 
@@ -268,15 +284,14 @@ class _SyncStream:
         self._inner, self._meter = inner, meter
 
     def __iter__(self) -> Iterator[bytes]:
-        try:
-            for chunk in self._inner:
-                self._meter.feed(chunk)
-                yield chunk
-        except BudgetExceeded:
-            self._inner.close()
-            raise
-        finally:
-            self._meter.finish()
+        with self._meter:
+            try:
+                for chunk in self._inner:
+                    self._meter.feed(chunk)
+                    yield chunk
+            except BudgetExceeded:
+                self._inner.close()
+                raise
 
     def close(self) -> None:
         try:
@@ -365,12 +380,10 @@ class _MeteredRaw(_Proxy):
             raise
 
     def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        try:
+        with self._self_meter:
             for chunk in self.__wrapped__.stream(*args, **kwargs):
                 self._self_feed(chunk)
                 yield chunk
-        finally:
-            self._self_meter.finish()
 
     def close(self) -> None:
         try:

@@ -29,6 +29,7 @@ from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
+from tests.guard.workers import until
 
 BOOK = PriceBook.load()
 DIME = PICO // 10
@@ -66,6 +67,13 @@ def settled(guard: Guard, scope: str = "execution:run") -> int:
     balance = guard.ledger.balance(scope)
     assert balance.reserved_picousd == 0
     return balance.settled_picousd
+
+
+def collected(guard: Guard) -> int:
+    """Return what an execution spent, once streams that nobody has any more are settled."""
+    gc.collect()
+    until(lambda: guard.ledger.balance("execution:run").reserved_picousd == 0)
+    return settled(guard)
 
 
 # --- one way of sending a model call, per client ----------------------------------------------------------
@@ -349,8 +357,7 @@ def test_streams_settle_on_every_way_out(provider: FakeProvider, guard: Guard) -
         stream.close()
         after_closing = settled(guard)
         client.chat.completions.create(**CHAT, stream=True)  # type: ignore[call-overload]
-        gc.collect()
-        after_dropping = settled(guard)
+        after_dropping = collected(guard)
     assert 0 < after_closing < after_dropping < DIME
 
 
@@ -393,8 +400,7 @@ def test_cancelled_tasks_leave_no_hold(provider: FakeProvider, guard: Guard) -> 
 
     with execution("run", budget_usd="1"):
         asyncio.run(run())
-    gc.collect()
-    settled(guard)
+    collected(guard)
 
 
 def test_other_traffic_is_not_touched(provider: FakeProvider, guard: Guard) -> None:
