@@ -28,7 +28,8 @@ from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thres
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
-from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.calls import EMBEDDINGS, ModelCall, unseen
+from otel_cost.guard.spans import Unmetered
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
@@ -75,6 +76,7 @@ class Ticket:
         "conversation",
         "held_tokens",
         "hold",
+        "metered",
     )
 
     def __init__(
@@ -91,6 +93,7 @@ class Ticket:
         self.held_tokens, self.conversation = held_tokens, conversation
         self._more: list[Hold] = []
         self._is_closed = False
+        self.metered = guard.unmetered.admitted(budget, call.model)
 
     def keep_up(self, answer: Answer) -> None:
         """Hold more for an answer that is longer than what was held for it.
@@ -171,6 +174,7 @@ class Guard:
         self.policy, self.ledger, self.book = policy, ledger, book
         self.bounds = Bounds()
         self.watches = Watches(thresholds(policy.detectors.thresholds))
+        self.unmetered = Unmetered(self)
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
@@ -293,7 +297,9 @@ class Guard:
             self.ledger.spend(ticket.budget.scope, cost.picousd)
         else:
             return
-        self._note(ticket, cost)
+        totals = (cost.input_tokens, cost.output_tokens)
+        self.unmetered.settled(ticket.metered, totals, is_billed=cost.picousd > 0)
+        self._note(ticket.budget, ticket.call.model or ticket.call.target, cost.picousd)
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -306,6 +312,30 @@ class Guard:
             if self._speak(ticket.budget, finding) == KILL:
                 self._remember(self._doomed, ticket.budget.execution_id, finding)
         self._warn_of_budget(ticket.budget)
+
+    def spend(self, budget: Budget, picousd: int, model: str) -> None:
+        """Count what a call cost that passed no client."""
+        self._open(budget)
+        self.ledger.spend(budget.scope, picousd)
+        self._note(budget, model, picousd)
+        self._warn_of_budget(budget)
+
+    def refuse_if_over(self, model: str) -> None:
+        """Refuse a call that passes no client where its execution has nothing left or was ended.
+
+        Raises:
+            BudgetExceeded: It has, and the policy is enforced.
+        """
+        budget = self.budget_around()
+        if budget is None:
+            return
+        call = unseen(model)
+        self._stop_at((), budget, call)
+        answer = self.ledger.reserve(budget.scope, 1)
+        if isinstance(answer, Hold):
+            self.ledger.release(answer)
+        elif not _may_fit(answer):
+            self._refuse(call, budget, refusal=answer)
 
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
@@ -447,14 +477,14 @@ class Guard:
             self._remember(self._warned, budget.scope, None)
             logger.warning("%s has spent $%.4f of $%.4f", budget.scope, _usd(spent), _usd(limit))
 
-    def _note(self, ticket: Ticket, cost: Cost) -> None:
+    def _note(self, budget: Budget, what: str, picousd: int) -> None:
         """Remember a call for the report of a refusal."""
-        if not cost.picousd:
+        if not picousd:
             return
         with self._lock:
-            calls = self._last_calls.get(ticket.budget.execution_id) or deque(maxlen=LAST_CALLS)
-            calls.append(f"{ticket.call.model or ticket.call.target} ${_usd(cost.picousd):.6f}")
-            _put(self._last_calls, ticket.budget.execution_id, calls)
+            calls = self._last_calls.get(budget.execution_id) or deque(maxlen=LAST_CALLS)
+            calls.append(f"{what} ${_usd(picousd):.6f}")
+            _put(self._last_calls, budget.execution_id, calls)
 
     def _remember(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
         with self._lock:

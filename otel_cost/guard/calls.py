@@ -160,6 +160,14 @@ class ModelCall:
     writes_cache: bool = False
 
 
+_UNSEEN = Api("unseen", re.compile(r"(?!)"))
+
+
+def unseen(model: str) -> ModelCall:
+    """Return a call of which nothing is known but the model: it passes no client, as through gRPC."""
+    return ModelCall(_UNSEEN, "", model, "a call that passes no client", is_stream=False, output_limit=None)
+
+
 def recognise(
     method: str, url: str, body: bytes | str | None, known_hosts: Mapping[str, str] | None = None
 ) -> ModelCall | None:

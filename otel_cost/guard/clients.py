@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
+from otel_cost import second_line
 from otel_cost.budgets import OFF, Policy
 from otel_cost.containment import contained, count
 from otel_cost.errors import BudgetExceeded
@@ -40,6 +41,7 @@ _current: list[Guard] = []
 def install(guard: Guard) -> None:
     """Guard every client, those imported already and those imported later, with this guard and no other."""
     _current[:] = [guard]
+    second_line.in_force[:] = [guard.unmetered]
     with contained("carry budgets into threads"):
         _follow_threads()
     with contained("carry budgets into child processes"):
@@ -85,6 +87,7 @@ def current() -> Guard | None:
 def uninstall() -> None:
     """Let every request pass from now on."""
     _current.clear()
+    second_line.in_force.clear()
 
 
 def _contained_hook(name: str, hook: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -59,11 +59,11 @@ OTHER_VARIABLES = {
 }
 
 CARRIED = {
-    "OTEL_COST_LEDGER": "File of the ledger that processes share; with `guard.ledger: shared` the file to use, "
-    "in a directory of mode 0700.",
+    "OTEL_COST_LEDGER": "File of the ledger that processes share; with `guard.ledger: shared` the one to "
+    "use. Its directory has mode 0700.",
     "OTEL_COST_INHERITED": "The execution a process was started in: its id, scope, depth and payer.",
-    "TRACEPARENT, TRACESTATE, BAGGAGE": "The trace, and the baggage that goes with requests, as OpenTelemetry "
-    "carries them in environments.",
+    "TRACEPARENT, TRACESTATE, BAGGAGE": "The trace, and the baggage that goes with requests, as "
+    "OpenTelemetry carries them in environments.",
 }
 """Variables that an execution gives to the programs it starts."""
 
