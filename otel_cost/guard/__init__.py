@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import uuid
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from decimal import Decimal
@@ -183,6 +184,12 @@ class Guard:
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._lock = threading.Lock()
+        _guards.add(self)
+
+    def renew_locks(self) -> None:
+        """Take new locks: in a forked child the old ones may belong to threads that it has not."""
+        self._lock = threading.Lock()
+        self.unmetered.renew_lock()
 
     def admit(self, call: ModelCall) -> Ticket:
         """Hold what a call may cost, waiting while calls in flight hold what it needs.
@@ -527,6 +534,18 @@ class Guard:
             if priced.cost_picousd is not None:
                 return priced.cost_picousd
         return None
+
+
+_guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for guard in list(_guards):
+        guard.renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _may_fit(refusal: Refusal) -> bool:

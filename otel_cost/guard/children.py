@@ -41,7 +41,8 @@ def follow() -> None:
         return
     _followed.append(True)
     if is_child():
-        _join_as_process(os.environ)
+        with contained("join an execution"):
+            _join_as_process(os.environ)
     wrapt.wrap_function_wrapper("subprocess", "Popen.__init__", _start_program)
     wrapt.register_post_import_hook(_hook_processes, "multiprocessing.process")
     wrapt.register_post_import_hook(_hook_pools, "concurrent.futures.process")

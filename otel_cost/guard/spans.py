@@ -70,6 +70,10 @@ class Unmetered:
         self._around: OrderedDict[SpanKey, None] = OrderedDict()
         self._calls: OrderedDict[int, Metered] = OrderedDict()
         self._kinds: OrderedDict[Kind, None] = OrderedDict()
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """Take a new lock."""
         self._lock = threading.Lock()
 
     def admitted(self, budget: Budget, model: str) -> Metered:

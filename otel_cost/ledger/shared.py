@@ -182,8 +182,9 @@ def _leave_files() -> None:
     while _own:
         with contained("leave a ledger"):
             ledger = _own.pop()
-            if not ledger.is_in_use():
-                ledger.close()
+            is_in_use = ledger.is_in_use()
+            ledger.close()
+            if not is_in_use:
                 remove(ledger.path)
 
 

@@ -253,6 +253,11 @@ class SqliteLedger:
         with self._lock:
             self._disconnect()
 
+    def __del__(self) -> None:
+        """Close the file."""
+        if hasattr(self, "_connection"):
+            self._disconnect()
+
     # --- inside a transaction -----------------------------------------------------------------------------
 
     @contextmanager

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import context, propagate
 
 from otel_cost import execution
 from otel_cost.budgets import Policy
@@ -28,7 +29,10 @@ from otel_cost.usage import Usage
 from tests.data import ROOT
 from tests.guard import workers
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 BOOK = PriceBook.load()
 DIME = PICO // 10
 SCOPE = "execution:run"
@@ -213,6 +217,35 @@ def test_an_agent_under_otel_cost_run_spends_its_parents_budget(
         found = _run(provider, [*command, provider.openai_url], env=environ)
     assert found == [4, "run", "search"]
     assert spent(guard) == provider.count() == 4
+
+
+@pytest.mark.parametrize(
+    "inherited", ["execution=run&scope=execution:run&depth=0&limit_picousd=350000000000", "?"]
+)
+def test_a_child_whose_ledger_is_gone(inherited: str, provider: FakeProvider, tmp_path: Path) -> None:
+    """It counts on its own: held to the limit it was told, or to its policy; it never runs without one."""
+    environ = {
+        **os.environ,
+        "OTEL_COST_INHERITED": inherited,
+        "OTEL_COST_LEDGER": str(tmp_path / "gone.ledger"),
+        "OTEL_COST_BUDGET_USD": "0.55",
+    }
+    assert _run(provider, env=environ)[0] == (3 if "limit" in inherited else 5)
+
+
+def test_a_called_service_counts_for_its_callers_execution(guard: Guard, provider: FakeProvider) -> None:
+    """Baggage names it, so all that one service is asked to do for one execution is held to one budget."""
+    with execution("run", team="search"):
+        sent: dict[str, str] = {}
+        propagate.inject(sent)
+    for _ in range(3):
+        token = context.attach(propagate.extract({"baggage": sent["baggage"]}))
+        try:
+            assert workers.who()[1:] == ("run", "search")
+            assert workers.call(provider.openai_url) == 1
+        finally:
+            context.detach(token)
+    assert spent(guard) == 3
 
 
 def test_what_the_caller_set_itself_stays(guard: Guard) -> None:
