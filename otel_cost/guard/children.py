@@ -6,6 +6,7 @@ multiprocessing spawns, or a task of a pool of processes, gets them along with w
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,12 +18,15 @@ import wrapt
 from opentelemetry import context
 
 from otel_cost.attribution import Budget, Inherited, inherit, inside, payer_of, payer_of_context
-from otel_cost.containment import contained
+from otel_cost.containment import contained, count
+from otel_cost.errors import ConfigError
 from otel_cost.ledger.open import LEDGER
 from otel_cost.process import at_server_start, carried, inherited_trace, is_server, script_name
 
 if TYPE_CHECKING:
     from otel_cost.guard import Guard
+
+logger = logging.getLogger("otel_cost")
 
 INHERITED = "OTEL_COST_INHERITED"
 """What a child takes over: the execution, its scope in the ledger, depth and payer, as a query string."""
@@ -89,9 +93,15 @@ def _shared(guard: Guard, scope: str) -> Path | None:
     from otel_cost.ledger.shared import SharedLedger
     from otel_cost.ledger.sqlite import SqliteLedger
 
-    if isinstance(guard.ledger, SharedLedger):
+    if not isinstance(guard.ledger, SharedLedger):
+        return guard.ledger.path if isinstance(guard.ledger, SqliteLedger) else None
+    try:
         return guard.ledger.share(scope)
-    return guard.ledger.path if isinstance(guard.ledger, SqliteLedger) else None
+    except ConfigError as error:
+        logger.warning("a child process does not share its execution's budget: %s", error)
+    except Exception as error:
+        count("share a budget with a child process", error)
+    return None
 
 
 def _expect(pid: int | None) -> None:

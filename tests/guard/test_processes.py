@@ -233,6 +233,16 @@ def test_a_child_whose_ledger_is_gone(inherited: str, provider: FakeProvider, tm
     assert _run(provider, env=environ)[0] == (3 if "limit" in inherited else 5)
 
 
+def test_where_no_file_can_be_trusted(guard: Guard, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The child still belongs to the execution, and a line says why it does not share its budget."""
+    (tmp_path / "otel-cost").mkdir(mode=0o755)
+    with execution("run", budget_usd=1):
+        said = children.variables()
+    assert "execution=run" in said["OTEL_COST_INHERITED"]
+    assert "OTEL_COST_LEDGER" not in said
+    assert "chmod 700" in caplog.text
+
+
 def test_a_called_service_counts_for_its_callers_execution(guard: Guard, provider: FakeProvider) -> None:
     """Baggage names it, so all that one service is asked to do for one execution is held to one budget."""
     with execution("run", team="search"):
