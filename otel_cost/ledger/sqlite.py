@@ -286,10 +286,9 @@ class SqliteLedger:
             isolation_level=None,
             check_same_thread=False,
         )
+        # A process that is killed loses nothing by it, and agents end with their machine.
+        db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute(
-            "PRAGMA synchronous = OFF"
-        )  # a killed process loses nothing; with the machine all agents end
         db.executescript(_SCHEMA)
         self._connection, self._pid = db, os.getpid()
         self._process = name_of(self._pid)
