@@ -249,8 +249,7 @@ def main() -> None:
     for _ in range(ROUNDS):
         for rival in RIVALS:
             values[rival] += _timed(interpreter, here, rival, environment)
-    timings = {rival: statistics.median(timed) for rival, timed in values.items()}
-    table = render(timings, {rival: _measured(interpreter, here, rival, environment) for rival in RIVALS})
+    table = render(values, {rival: _measured(interpreter, here, rival, environment) for rival in RIVALS})
     print(table)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(table, encoding="utf-8")
@@ -279,25 +278,28 @@ def _measured(interpreter: str, here: str, rival: str, environment: dict[str, st
     return min(runs, key=lambda run: run["ready_s"])
 
 
-def render(timings: dict[str, float], measured: dict[str, dict[str, float]]) -> str:
+def render(values: dict[str, list[float]], measured: dict[str, dict[str, float]]) -> str:
     """Return the results as a page."""
     known = len(NAMES) - 1
+    timings = {rival: statistics.median(timed) for rival, timed in values.items()}
     lines = [
         "# Pricing one call",
         "",
         "`python benchmarks/bench_pricing.py`: pyperf, medians of interleaved rounds; a value is the mean of",
         f"{len(NAMES)} names (dated, latest, fine-tuned, Bedrock, Azure, OpenRouter, one that nobody sells).",
-        f"A busy machine with {os.cpu_count()} cores, Python {platform.python_version()}: compare ratios.",
+        f"{os.cpu_count()} cores shared with others, load {os.getloadavg()[1]:.1f}, Python "
+        f"{platform.python_version()}: compare ratios. *Least*: the value the others disturbed least.",
         "",
-        "| | us a call | ratio | resolved of "
-        f"{known} | priced at $0 | import and first use, s | memory, MB |",
-        "|---|---|---|---|---|---|---|",
+        f"| | us a call | least | ratio | resolved of {known} | priced at $0 | import and first use, s "
+        "| memory, MB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for rival, timing in timings.items():
         one = measured[rival]
         cells = (
             rival,
             f"{timing * 1e6:.2f}",
+            f"{min(values[rival]) * 1e6:.2f}",
             f"{timing / timings[RATIO_TO]:.1f}",
             one["resolved"],
             one["zero"],

@@ -354,7 +354,33 @@ NOT_COUNTED_REASON = "otel_cost.not_counted_reason"
 USAGE_MARKS = "otel_cost.usage.marks"
 
 REFUSED = "otel_cost.refused"
-"""On the span of a model call that the guard refused: never sent, so it is no call and costs nothing."""
+"""On the span of a model call that the guard refused: never sent, so it is no call and costs nothing.
+
+The event that says why has this name too.
+"""
+
+DECISIONS = {
+    REFUSED: "deny",
+    "otel_cost.warned": "warn",
+    "otel_cost.reminded": "remind",
+    "otel_cost.downgraded": "downgrade",
+    "otel_cost.clamped": "clamp",
+    "otel_cost.wrap_up": "wrap_up",
+    "otel_cost.approved": "approve",
+}
+"""Events of the guard, and what each is called in the warehouse."""
+DECISION_SPAN = "otel_cost.decision"
+"""Name of the span that carries such an event where no other can."""
+DECISION_KIND = "otel_cost.kind"
+DECISION_MODE = "otel_cost.mode"
+DECISION_SCOPE = "otel_cost.scope"
+DECISION_REASON = "otel_cost.reason"
+DECISION_MODEL = "otel_cost.model"
+DECISION_TOP_COMPONENTS = "otel_cost.top_components"
+DECISION_LIMIT_USD = "otel_cost.limit_usd"
+DECISION_SPENT_USD = "otel_cost.spent_usd"
+DECISION_RESERVED_USD = "otel_cost.reserved_usd"
+DECISION_ASKED_USD = "otel_cost.asked_usd"
 
 TRUNCATED_ATTRIBUTES = "otel_cost.truncated_attributes"
 """Written by the receiver: names of attributes whose values were cut, separated by commas."""

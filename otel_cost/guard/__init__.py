@@ -17,11 +17,10 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from opentelemetry import trace
 
-from otel_cost import attributes as names
 from otel_cost.attribution import Budget, Payer, budget_of_context, payer_of_context
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
@@ -30,13 +29,15 @@ from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall, unseen
+from otel_cost.guard.decisions import tell_refusal
 from otel_cost.guard.spans import Unmetered
+from otel_cost.guard.spenders import Spenders, spender
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
-from otel_cost.usage import MODEL, Usage, classify
+from otel_cost.usage import Usage
 
 logger = logging.getLogger("otel_cost")
 
@@ -66,6 +67,7 @@ class Ticket:
 
     Attributes:
         held_tokens: Output tokens that are paid for by what is held.
+        spender: What the call is booked under in the report of a refusal.
     """
 
     __slots__ = (
@@ -78,6 +80,7 @@ class Ticket:
         "held_tokens",
         "hold",
         "metered",
+        "spender",
     )
 
     def __init__(
@@ -89,9 +92,10 @@ class Ticket:
         *,
         held_tokens: int = 0,
         conversation: int = 0,
+        spender: str = "",
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
-        self.held_tokens, self.conversation = held_tokens, conversation
+        self.held_tokens, self.conversation, self.spender = held_tokens, conversation, spender
         self._more: list[Hold] = []
         self._is_closed = False
         self.metered = guard.unmetered.admitted(budget, call.model)
@@ -114,7 +118,7 @@ class Ticket:
     def answered(self, answer: Answer) -> None:
         """Settle with what the provider says it used, or an estimate where it does not say."""
         try:
-            cost = self._guard.cost(self.call, answer, self.held_tokens)
+            cost = self._guard.cost(self, answer)
         except Exception as error:
             count("price an answer", error)
             cost = self._likely()
@@ -132,7 +136,7 @@ class Ticket:
         """What counts when nobody says: what such calls usually cost, and never more than is held."""
         held = self.hold.amount_picousd if self.hold else 0
         try:
-            likely = self._guard.likely_cost(self.call)
+            likely = self._guard.likely_cost(self)
         except Exception as error:
             count("estimate a call", error)
             return Cost(held)
@@ -182,6 +186,7 @@ class Guard:
         self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
         self._refused: OrderedDict[str, int] = OrderedDict()
         self._warned: OrderedDict[str, None] = OrderedDict()
+        self._spenders = Spenders()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._lock = threading.Lock()
         _guards.add(self)
@@ -235,21 +240,31 @@ class Guard:
         if self.policy.guard.on_failure == DENY and self._mode == ENFORCE:
             execution_id = budget.execution_id if (budget := budget_of_context()) else ""
             why = f"the guard failed ({type(error).__name__}) and its policy is to deny"
-            raise BudgetExceeded(
-                why, execution_id=execution_id, request=call.target, kind="guard_failed"
-            ) from error
+            exceeded = BudgetExceeded(
+                why, execution_id=execution_id, request=call.target, kind="guard_failed", model=call.model
+            )
+            with contained("record a refusal"):
+                tell_refusal(exceeded, self._mode)
+            raise exceeded from error
 
-    def cost(self, call: ModelCall, answer: Answer, held_tokens: int) -> Cost:
+    def cost(self, ticket: Ticket, answer: Answer) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
+        call = ticket.call
         usage = answer.usage_of(call.api.name == EMBEDDINGS)
         if usage is not None:
             text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
-            self.bounds.learn(call, *usage.totals, text)
+            self.bounds.learn(
+                call,
+                *usage.totals,
+                text,
+                conversation=ticket.conversation,
+                response_id=answer.response_id,
+            )
         else:
-            likely = self.bounds.likely(call)
+            likely = self.bounds.likely(call, ticket.conversation)
             known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
             written = self.bounds.text_tokens(call, answer.output_bytes)
-            hidden = self._hidden(call, held_tokens if self._is_strict else likely.output_tokens)
+            hidden = self._hidden(call, ticket.held_tokens if self._is_strict else likely.output_tokens)
             usage = known._replace(output_tokens=max(written, hidden))
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
 
@@ -267,9 +282,10 @@ class Guard:
             )
         return tokens
 
-    def likely_cost(self, call: ModelCall) -> int:
+    def likely_cost(self, ticket: Ticket) -> int:
         """Return what a call like this usually costs, in pico-USD."""
-        return self._price(call, Usage(**self.bounds.likely(call)._asdict()))
+        likely = self.bounds.likely(ticket.call, ticket.conversation)
+        return self._price(ticket.call, Usage(**likely._asdict()))
 
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
@@ -306,7 +322,7 @@ class Guard:
             return
         totals = (cost.input_tokens, cost.output_tokens)
         self.unmetered.settled(ticket.metered, totals, is_billed=cost.picousd > 0)
-        self._note(ticket.budget, ticket.call.model or ticket.call.target, cost.picousd)
+        self._note(ticket.budget, ticket.call.model or ticket.call.target, ticket.spender, cost.picousd)
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -324,7 +340,7 @@ class Guard:
         """Count what a call cost that passed no client."""
         self._open(budget)
         self.ledger.spend(budget.scope, picousd)
-        self._note(budget, model, picousd)
+        self._note(budget, model, spender(budget.payer, model), picousd)
         self._warn_of_budget(budget)
 
     def refuse_if_over(self, model: str) -> None:
@@ -354,13 +370,20 @@ class Guard:
         findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
             self._stop_at(findings, budget, call)
-            bound = self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
+            bound_of = self.bounds.worst if self._is_strict else self.bounds.likely
+            bound = bound_of(call, step.conversation)
             hold = yield from self._reserve(call, budget, self._price_bound(call, bound, budget))
         except BaseException:
             watch.take_back()
             raise
         return Ticket(
-            self, call, budget, hold, held_tokens=bound.output_tokens, conversation=step.conversation
+            self,
+            call,
+            budget,
+            hold,
+            held_tokens=bound.output_tokens,
+            conversation=step.conversation,
+            spender=spender(payer, call.model),
         )
 
     def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:
@@ -430,7 +453,7 @@ class Guard:
         is_news = refused == 1 and self._mode != SHADOW
         logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
         with contained("record a refusal"):
-            _add_event(exceeded, self._mode)
+            tell_refusal(exceeded, self._mode, number=refused)
         if self._mode == ENFORCE:
             self._escalate(refused)
             raise exceeded
@@ -450,7 +473,9 @@ class Guard:
             reserved_usd=_usd(balance.reserved_picousd),
             asked_usd=_usd(refusal.asked_picousd) if refusal else Decimal(0),
             request=f"{call.target} ({call.model})" if call.model else call.target,
+            model=call.model,
             last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
+            top_components=self._spenders.top(budget.execution_id),
         )
 
     def _count_refusal(self, execution_id: str) -> int:
@@ -484,11 +509,12 @@ class Guard:
             self._remember(self._warned, budget.scope, None)
             logger.warning("%s has spent $%.4f of $%.4f", budget.scope, _usd(spent), _usd(limit))
 
-    def _note(self, budget: Budget, what: str, picousd: int) -> None:
+    def _note(self, budget: Budget, what: str, spender: str, picousd: int) -> None:
         """Remember a call for the report of a refusal."""
         if not picousd:
             return
         with self._lock:
+            self._spenders.add(budget.execution_id, spender, picousd)
             calls = self._last_calls.get(budget.execution_id) or deque(maxlen=LAST_CALLS)
             calls.append(f"{what} ${_usd(picousd):.6f}")
             _put(self._last_calls, budget.execution_id, calls)
@@ -552,25 +578,6 @@ def _may_fit(refusal: Refusal) -> bool:
     """Whether a refused call fits once the calls in flight give back what they hold."""
     balance = refusal.balance
     return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)
-
-
-def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
-    """Put a refusal on the current span, for traces and the warehouse."""
-    span = trace.get_current_span()
-    if span.is_recording():
-        if mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
-            span.set_attribute(names.REFUSED, True)
-        attributes: dict[str, Any] = {
-            "otel_cost.kind": exceeded.kind,
-            "otel_cost.mode": mode,
-            names.EXECUTION_ID[0]: exceeded.execution_id,
-            "otel_cost.scope": exceeded.scope,
-            "otel_cost.spent_usd": str(exceeded.spent_usd),
-            "otel_cost.asked_usd": str(exceeded.asked_usd),
-        }
-        if exceeded.limit_usd is not None:
-            attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
-        span.add_event(names.REFUSED, attributes)
 
 
 def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 import json
 import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from otel_cost import documents
+from otel_cost.guard.encodings import decoder
 from otel_cost.usage import MAX_COUNT, Usage, to_usage
 
 Json = dict[str, Any]
@@ -56,6 +56,7 @@ class Answer:
 
     Attributes:
         model: As the provider names it; empty until it does.
+        response_id: The provider's name of the answer; empty until it says.
         service_tier: As the provider names it; empty where it does not.
         output_bytes: UTF-8 bytes of text received.
         is_final: The provider has said what the whole answer used. Anthropic's first event says a part.
@@ -63,6 +64,7 @@ class Answer:
 
     def __init__(self) -> None:
         self.model = ""
+        self.response_id = ""
         self.service_tier = ""
         self.output_bytes = 0
         self.is_final = False
@@ -118,6 +120,8 @@ class Answer:
                 model = holder.get("model") or holder.get("modelVersion")
                 tier = holder.get("service_tier") or holder.get("serviceTier")
                 self.model = model if isinstance(model, str) else self.model
+                named = holder.get("id") or holder.get("responseId")
+                self.response_id = self.response_id or (named if isinstance(named, str) else "")
                 self.service_tier = tier if isinstance(tier, str) else self.service_tier
         tier = self._reported.get("service_tier")
         self.service_tier = tier if isinstance(tier, str) else self.service_tier
@@ -128,21 +132,24 @@ class Reader:
 
     Args:
         content_type: Of the response; tells a stream from a document.
-        content_encoding: Of the response; `gzip` and `deflate` are undone, others leave usage unknown.
+        content_encoding: Of the response, as `encodings.decoder` knows it.
+
+    Raises:
+        LookupError: The encoding is not known, so nothing can be read.
     """
 
     def __init__(self, content_type: str = "", content_encoding: str = "") -> None:
         self.answer = Answer()
         self._pending = bytearray()
         self._split = _splitter(content_type)
-        self._inflate = _decompressor(content_encoding)
+        self._decode = decoder(content_encoding)
         self._gave_up = False
 
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes of the response."""
+    def feed(self, data: bytes, *, is_decoded: bool = False) -> None:
+        """Take the next bytes of the response, as they were sent or with their encoding undone."""
         if self._gave_up or not data:
             return
-        self._pending += self._inflate.decompress(data) if self._inflate else data
+        self._pending += data if is_decoded or self._decode is None else self._decode(data)
         for document in self._split(self._pending, False):
             self.answer.take(document)
         if len(self._pending) > MAX_PENDING_BYTES:
@@ -157,19 +164,11 @@ class Reader:
         return self.answer
 
 
-def read_answer(body: bytes) -> Answer:
-    """Return what a whole answer says."""
-    reader = Reader()
+def read_answer(body: bytes, content_type: str = "") -> Answer:
+    """Return what a whole answer says, be it a document or a stream that was read to its end."""
+    reader = Reader(content_type)
     reader.feed(body)
     return reader.finish()
-
-
-def _decompressor(content_encoding: str) -> Any:
-    if content_encoding in ("gzip", "x-gzip"):
-        return zlib.decompressobj(31)
-    if content_encoding == "deflate":
-        return zlib.decompressobj()
-    return None
 
 
 def _splitter(content_type: str) -> Any:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from otel_cost.providers import endpoint_provider
+from otel_cost import attributes as names
+from otel_cost.providers import canonical_provider, endpoint_provider
+from otel_cost.usage import MODEL, classify
 
 Json = dict[str, Any]
 
 CHAT, COMPLETIONS, RESPONSES, MESSAGES = "chat", "completions", "responses", "messages"
 GEMINI, CONVERSE, INVOKE, COHERE, OLLAMA = "gemini", "converse", "invoke", "cohere", "ollama"
 EMBEDDINGS, OTHER = "embeddings", "other"
+
+_PROMPTS = frozenset({"contents", "input", "inputs", "instances", "messages", "prompt"})
+_NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files|batches)/?\Z", re.IGNORECASE)
+"""Ends of paths that take a prompt and bill for no answer."""
 
 _FILE_KEYS = frozenset(
     {"data", "image_url", "url", "uri", "fileUri", "bytes", "file_data", "images", "result"}
@@ -130,6 +136,28 @@ APIS = (
 )
 
 
+UNNAMED = Api(
+    OTHER,
+    _path(""),
+    (
+        ("max_tokens",),
+        ("max_completion_tokens",),
+        ("max_output_tokens",),
+        ("max_new_tokens",),
+        ("parameters", "max_new_tokens"),
+    ),
+    (("n",),),
+)
+"""A request that is known as a model call by the span around it only."""
+
+
+class Told(NamedTuple):
+    """What a span says of the model call it is around; an empty text is unknown."""
+
+    provider: str = ""
+    model: str = ""
+
+
 @dataclass(slots=True)
 class ModelCall:
     """A request that a provider will bill for.
@@ -138,11 +166,12 @@ class ModelCall:
         model: As the request names it; empty when it cannot be read.
         output_limit: Output tokens the request allows, over all answers; None when it sets no limit.
         body: The parsed body; empty when it is not JSON.
-        prompt_bytes: Size of the body on the wire, without the files in it.
+        prompt: The body as it is sent, without the files in it.
         file_bytes: Size of the files in it: images, sound, documents.
         files: How many there are, those behind links included.
         service_tier: As the request asks; empty where it does not.
         writes_cache: The request asks for its prompt to be kept, which costs more than reading it.
+        history: Names what the provider adds to the prompt from what it keeps; empty where it adds nothing.
         target: Method, host and path, for people; never the query, which may hold a key.
     """
 
@@ -153,11 +182,12 @@ class ModelCall:
     is_stream: bool
     output_limit: int | None
     body: Json = field(repr=False, default_factory=dict)
-    prompt_bytes: int = 0
+    prompt: bytes = field(repr=False, default=b"")
     file_bytes: int = 0
     files: int = 0
     service_tier: str = ""
     writes_cache: bool = False
+    history: str = ""
 
 
 _UNSEEN = Api("unseen", re.compile(r"(?!)"))
@@ -169,42 +199,69 @@ def unseen(model: str) -> ModelCall:
 
 
 def recognise(
-    method: str, url: str, body: bytes | str | None, known_hosts: Mapping[str, str] | None = None
+    method: str, url: str, body: bytes | str | None, told: Callable[[], Told | None] = lambda: None
 ) -> ModelCall | None:
     """Return the model call that a request is, or None: only model traffic is touched.
 
-    A path alone may be anybody's, so the body must name a model, or the host must be a provider's.
+    A path alone may be anybody's, so the body must name a model, the host must be a provider's, or the span
+    around the request must be a model call's. At a path that is no known API's, the span and a prompt in the
+    body must tell: token exchanges and uploads pass below such spans too.
 
     Args:
         body: What will be sent, where it is known before it is sent.
-        known_hosts: Hosts the application uses, such as a gateway's, and the provider behind each.
+        told: Gives what the current span says it is calling; None where it is no model call's.
     """
     if method.upper() != "POST":
         return None
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    for api in APIS:
-        if found := api.path.search(parts.path):
-            break
-    else:
+    api, found = _api_at(parts.path)
+    said = told() if api is UNNAMED else None
+    if api is UNNAMED and (said is None or _NO_CALL.search(parts.path)):
         return None
-    provider = (known_hosts or {}).get(host) or endpoint_provider(host, parts.path)
     read = _parse(body)
-    model = _model(found, read)
-    if not model and provider is None:
+    if api is UNNAMED and _PROMPTS.isdisjoint(read):
+        return None
+    seller, model = endpoint_provider(host, parts.path), _model(found, read)
+    provider = seller or api.provider
+    if not (provider and model):
+        said = said or told()
+    if said is not None:
+        provider, model = provider or said.provider, model or said.model
+    elif not model and not seller:
         return None
     return ModelCall(
         api,
-        provider or api.provider,
+        provider,
         model,
         f"POST {host}{parts.path}",
         api.is_stream(parts.path, read),
         output_limit(api, read),
         read,
-        *_sizes(body, read),
+        *_parted(body, read),
         _text(read.get("service_tier") or read.get("serviceTier")),
         _mentions(body, "cache_control") or _mentions(body, "cachePoint"),
+        _history(read),
     )
+
+
+def told_by(attributes: Mapping[str, Any] | None) -> Told | None:
+    """Return what the attributes of a span say of a model call; None where it is no model call's."""
+    if not attributes or classify(attributes) != MODEL:
+        return None
+    provider = _first_text(attributes, names.PROVIDER).lower()
+    return Told(canonical_provider(provider) or "", _first_text(attributes, names.REQUEST_MODEL))
+
+
+def _first_text(attributes: Mapping[str, Any], aliases: Iterable[str]) -> str:
+    return next((text for name in aliases if (text := _text(attributes.get(name)))), "")
+
+
+def _api_at(path: str) -> tuple[Api, re.Match[str] | None]:
+    for api in APIS:
+        if found := api.path.search(path):
+            return api, found
+    return UNNAMED, None
 
 
 def output_limit(api: Api, body: Json) -> int | None:
@@ -215,11 +272,11 @@ def output_limit(api: Api, body: Json) -> int | None:
     return each * max([1, *_counts(body, api.answers)])
 
 
-def _model(found: re.Match[str], body: Json) -> str:
+def _model(found: re.Match[str] | None, body: Json) -> str:
     named = body.get("model")
     if isinstance(named, str) and named:
         return named
-    return unquote(found.groupdict().get("model") or "")
+    return unquote(found.groupdict().get("model") or "") if found else ""
 
 
 def _parse(body: bytes | str | None) -> Json:
@@ -242,31 +299,47 @@ def _mentions(body: bytes | str | None, word: str) -> bool:
     return word in body if isinstance(body, str) else word.encode() in body
 
 
-def _sizes(body: bytes | str | None, read: Json) -> tuple[int, int, int]:
-    """Return the bytes of a body that are not files, those that are, and how many files there are."""
+def _parted(body: bytes | str | None, read: Json) -> tuple[bytes, int, int]:
+    """Return a body without its files, the bytes of these, and how many there are."""
     if not body:
-        return 0, 0, 0
+        return b"", 0, 0
     text = body if isinstance(body, bytes) else body.encode()
     if not any(mark in text for mark in _FILE_MARKS):
-        return len(text), 0, 0
-    file_bytes, files = _files(read)
-    return max(0, len(text) - file_bytes), file_bytes, files
+        return text, 0, 0
+    files = list(_files(read))
+    for file in filter(None, files):
+        text = text.replace(file.encode(), b"")
+    return text, sum(map(len, files)), len(files)
 
 
-def _files(value: Any, key: str = "") -> tuple[int, int]:
+def _files(value: Any, key: str = "") -> Iterator[str]:
+    """Yield the files in a body, empty where it holds only a link to one."""
     if isinstance(value, str):
         if key not in _FILE_KEYS:
-            return 0, 0
+            return
         if value.startswith(("http://", "https://", "gs://", "s3://")):
-            return 0, 1
-        is_file = len(value) >= _MIN_FILE_BYTES and " " not in value[:_MIN_FILE_BYTES]
-        return (len(value), 1) if is_file else (0, 0)
-    found: list[tuple[int, int]] = []
-    if isinstance(value, dict):
-        found = [_files(item, name) for name, item in value.items()]
+            yield ""
+        elif len(value) >= _MIN_FILE_BYTES and " " not in value[:_MIN_FILE_BYTES]:
+            yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _files(item, name)
     elif isinstance(value, list):
-        found = [_files(item, key) for item in value]
-    return sum(size for size, _ in found), sum(count for _, count in found)
+        for item in value:
+            yield from _files(item, key)
+
+
+def _history(body: Json) -> str:
+    """Name what the provider adds: an earlier response, a conversation, a cached or stored prompt.
+
+    https://platform.openai.com/docs/guides/conversation-state, https://ai.google.dev/gemini-api/docs/caching
+    """
+    for key in ("previous_response_id", "conversation", "cachedContent", "prompt"):
+        value = body.get(key)
+        named = value.get("id") if isinstance(value, dict) else value
+        if isinstance(named, str) and named and (key != "prompt" or value is not named):
+            return named
+    return ""
 
 
 def _first_count(body: Json, places: tuple[tuple[str, ...], ...]) -> int | None:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import wrapt
+from opentelemetry import trace
 
 from otel_cost import second_line
 from otel_cost.budgets import OFF, Policy
@@ -23,7 +24,7 @@ from otel_cost.containment import contained, count
 from otel_cost.errors import BudgetExceeded
 from otel_cost.guard import Guard, Ticket, children, default_guard
 from otel_cost.guard.answers import Reader, read_answer
-from otel_cost.guard.calls import ModelCall, recognise
+from otel_cost.guard.calls import ModelCall, Told, recognise, told_by
 
 if TYPE_CHECKING:
     _Proxy = wrapt.ObjectProxy[Any]
@@ -104,10 +105,15 @@ def _call(method: str, url: object, body: Callable[[], object]) -> ModelCall | N
         return None
     try:
         held = body()
-        return recognise(method, str(url), held if isinstance(held, bytes | str) else None)
+        return recognise(method, str(url), held if isinstance(held, bytes | str) else None, _told)
     except Exception as error:
         count("recognise a model call", error)
         return None
+
+
+def _told() -> Told | None:
+    """Return what the current span says it is calling."""
+    return told_by(getattr(trace.get_current_span(), "attributes", None))
 
 
 def _admit(call: ModelCall | None) -> Ticket | None:
@@ -143,13 +149,21 @@ def _sending(ticket: Ticket, unsent: tuple[type[BaseException], ...]) -> Iterato
     try:
         yield
     except BaseException as error:
-        if isinstance(error, unsent):
+        if any(isinstance(reason, unsent) for reason in _reasons(error)):
             ticket.refused()
         else:
             ticket.lost()
         raise
     finally:
         _is_inside.reset(token)
+
+
+def _reasons(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it wraps: urllib3 wraps its errors once, requests these again."""
+    yield error
+    inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
+    if isinstance(inner, BaseException):
+        yield from _reasons(inner)
 
 
 def _sender(
@@ -181,12 +195,20 @@ class _Meter:
 
     def __init__(self, ticket: Ticket, headers: Mapping[str, str]) -> None:
         self._ticket = ticket
-        self._reader: Reader | None = Reader(
-            str(headers.get("content-type", "")), str(headers.get("content-encoding", ""))
-        )
+        self._reader: Reader | None = None
+        try:
+            self._reader = Reader(_content_type(headers), str(headers.get("content-encoding", "")))
+        except Exception as error:
+            self._give_up(error)
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes on their way to the application.
+    def _give_up(self, error: Exception) -> None:
+        """An answer that cannot be read costs what such answers usually do."""
+        self._reader = None
+        self._ticket.lost()
+        count("read an answer", error)
+
+    def feed(self, data: bytes, *, is_decoded: bool = False) -> None:
+        """Take bytes on their way to the application, as they were sent or with their encoding undone.
 
         Raises:
             BudgetExceeded: They pass what the budget has left; they must not go on, and the stream must end.
@@ -195,11 +217,9 @@ class _Meter:
         if reader is None:
             return
         try:
-            reader.feed(data)
+            reader.feed(data, is_decoded=is_decoded)
         except Exception as error:
-            self._reader = None
-            self._ticket.lost()
-            count("read an answer", error)
+            self._give_up(error)
             return
         self._ticket.keep_up(reader.answer)
 
@@ -232,6 +252,10 @@ class _Meter:
             _thread.start_new_thread(self.finish, ())
         except RuntimeError:  # the interpreter ends
             self.finish()
+
+
+def _content_type(headers: Mapping[str, str]) -> str:
+    return str(headers.get("content-type", ""))
 
 
 # --- httpx, httpx2 ----------------------------------------------------------------------------------------
@@ -271,7 +295,7 @@ def _httpx_answer(stream: Any, ticket: Ticket, request: Any, response: Any) -> A
     if response.status_code >= 400:
         ticket.refused()
     elif response.is_stream_consumed or response.is_closed:
-        ticket.answered(read_answer(response.content))
+        ticket.answered(read_answer(response.content, _content_type(response.headers)))
     else:
         response.stream = stream(response.stream, _Meter(ticket, response.headers))
     return response
@@ -325,14 +349,14 @@ class _AsyncStream:
             self._meter.finish()
 
 
-# --- requests, botocore -----------------------------------------------------------------------------------
+# --- requests, botocore, urllib3 --------------------------------------------------------------------------
 
 
 def _hook_requests(module: Any) -> None:
     def answered(ticket: Ticket, request: Any, response: Any) -> Any:
         return _raw_answer(ticket, response, is_read=response._content_consumed)
 
-    unsent = (module.exceptions.ConnectTimeout, module.exceptions.SSLError)
+    unsent = (module.exceptions.ConnectTimeout, *_unsent_by_urllib3())
     wrapt.wrap_function_wrapper(module, "Session.send", _sender(_body, unsent, answered))
 
 
@@ -355,37 +379,107 @@ def _raw_answer(ticket: Ticket, response: Any, *, is_read: bool) -> Any:
     if response.status_code >= 400:
         ticket.refused()
     elif is_read:
-        ticket.answered(read_answer(response.content))
+        ticket.answered(read_answer(response.content, _content_type(response.headers)))
     else:
         response.raw = _MeteredRaw(response.raw, _Meter(ticket, response.headers))
     return response
 
 
+def _hook_urllib3(module: Any) -> None:
+    """What sends through urllib3 itself; requests and botocore do too, and were asked before."""
+    unsent = _unsent_by_urllib3()
+
+    def urlopen(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not _current:
+            return wrapped(*args, **kwargs)
+        method, url, body = (*args, None, None, None)[:3]
+        address = _absolute_url(instance, str(kwargs.get("url", url)))
+        ticket = _admit(_call(str(kwargs.get("method", method)), address, lambda: kwargs.get("body", body)))
+        if ticket is None:
+            return wrapped(*args, **kwargs)
+        with _sending(ticket, unsent):
+            response = wrapped(*args, **kwargs)
+        if response.status >= 300:
+            ticket.refused()
+        elif kwargs.get("preload_content", True):
+            ticket.answered(read_answer(response.data, _content_type(response.headers)))
+        else:
+            return _MeteredRaw(response, _Meter(ticket, response.headers))
+        return response
+
+    wrapt.wrap_function_wrapper(module, "HTTPConnectionPool.urlopen", urlopen)
+
+
+def _unsent_by_urllib3() -> tuple[type[BaseException], ...]:
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+
+    return (ConnectTimeoutError, NewConnectionError, SSLError)
+
+
+def _absolute_url(pool: Any, url: str) -> str:
+    return url if "://" in url else f"{pool.scheme}://{pool.host}:{pool.port}{url}"
+
+
 class _MeteredRaw(_Proxy):
-    """A urllib3 response that is read through a meter; it is decoded as it is read."""
+    """A urllib3 response that is read through a meter."""
 
     def __init__(self, wrapped: Any, meter: _Meter) -> None:
         super().__init__(wrapped)
         self._self_meter = meter
 
+    @property
+    def data(self) -> bytes:
+        data: bytes = self.__wrapped__.data
+        self._self_feed(data, is_decoded=self.__wrapped__.decode_content)
+        self._self_meter.finish()
+        return data
+
+    def json(self) -> Any:
+        return json.loads(self.data)
+
     def read(self, *args: Any, **kwargs: Any) -> bytes:
-        data: bytes = self.__wrapped__.read(*args, **kwargs)
-        self._self_feed(data)
+        return self._self_pass(self.__wrapped__.read(*args, **kwargs), args, kwargs)
+
+    def read1(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._self_pass(self.__wrapped__.read1(*args, **kwargs), args, kwargs)
+
+    def readinto(self, buffer: Any) -> int:
+        size: int = self.__wrapped__.readinto(buffer)
+        self._self_pass(bytes(memoryview(buffer)[:size]), (), {})
+        return size
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        is_decoded = self._self_is_decoded(args, kwargs)
+        return self._self_each(self.__wrapped__.stream(*args, **kwargs), is_decoded=is_decoded)
+
+    def read_chunked(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        is_decoded = self._self_is_decoded(args, kwargs)
+        return self._self_each(self.__wrapped__.read_chunked(*args, **kwargs), is_decoded=is_decoded)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._self_each(iter(self.__wrapped__), is_decoded=True)
+
+    def _self_pass(self, data: bytes, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        self._self_feed(data, is_decoded=self._self_is_decoded(args, kwargs))
         if not data:
             self._self_meter.finish()
         return data
 
-    def _self_feed(self, data: bytes) -> None:
+    def _self_is_decoded(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        asked = kwargs.get("decode_content", args[1] if len(args) > 1 else None)
+        return bool(self.__wrapped__.decode_content if asked is None else asked)
+
+    def _self_feed(self, data: bytes, *, is_decoded: bool) -> None:
         try:
-            self._self_meter.feed(data)
+            self._self_meter.feed(data, is_decoded=is_decoded)
         except BudgetExceeded:
             self.__wrapped__.close()
             raise
 
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+    def _self_each(self, chunks: Iterator[bytes], *, is_decoded: bool) -> Iterator[bytes]:
         with self._self_meter:
-            for chunk in self.__wrapped__.stream(*args, **kwargs):
-                self._self_feed(chunk)
+            for chunk in chunks:
+                self._self_feed(chunk, is_decoded=is_decoded)
                 yield chunk
 
     def close(self) -> None:
@@ -418,12 +512,19 @@ def _hook_aiohttp(module: Any) -> None:
         if response.status >= 400:
             ticket.refused()
         else:
-            headers = {"content-type": response.headers.get("content-type", "")}
-            meter = _Meter(ticket, headers)
+            meter = _Meter(ticket, _undecoded(instance, kwargs, response.headers))
             response.content = _MeteredContent(response.content, meter, response.close)
         return response
 
     wrapt.wrap_function_wrapper(module, "ClientSession._request", request)
+
+
+def _undecoded(session: Any, kwargs: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers of a body as aiohttp hands it on, decoded unless it is told not to."""
+    asked = kwargs.get("auto_decompress")
+    if getattr(session, "auto_decompress", True) if asked is None else asked:
+        return {"content-type": _content_type(headers)}
+    return headers
 
 
 def _absolute(session: Any, url: Any) -> Any:
@@ -510,5 +611,6 @@ _HOOKS: dict[str, Callable[[Any], None]] = {
     "httpx2": _hook_httpx,
     "requests": _hook_requests,
     "botocore.httpsession": _hook_botocore,
+    "urllib3.connectionpool": _hook_urllib3,
     "aiohttp": _hook_aiohttp,
 }

@@ -32,6 +32,17 @@ WRITTEN = {
     "otel_cost.not_counted_reason": "why it does not",
     "otel_cost.usage.marks": "what had to be corrected in, or is missing from, the reported usage",
     "otel_cost.refused": "by the guard: a model call that was not sent, because a limit was reached",
+    "otel_cost.decision": "not an attribute: the span that holds an event of the guard where no other can",
+    "otel_cost.kind": "on events of the guard: the limit, detector or fault behind the decision",
+    "otel_cost.mode": "on events of the guard: `enforce`, `warn` or `shadow`",
+    "otel_cost.scope": "on events of the guard: whose budget it is",
+    "otel_cost.reason": "on events of the guard: why, as a sentence",
+    "otel_cost.model": "on events of the guard: the model that was asked for",
+    "otel_cost.top_components": "on events of the guard: what had spent most, and how much",
+    "otel_cost.limit_usd": "on events of the guard: the budget, exact decimal text; absent without one",
+    "otel_cost.spent_usd": "on events of the guard: what was spent of it",
+    "otel_cost.reserved_usd": "on events of the guard: what calls in flight held of it",
+    "otel_cost.asked_usd": "on events of the guard: what the call could cost",
     "otel_cost.truncated_attributes": "by the receiver: which attributes' values were cut",
     "gen_ai.usage.cost.amount": "what this span adds to totals, USD; only on counted spans",
     "gen_ai.usage.cost.currency": "`USD`",
@@ -208,7 +219,11 @@ def conventions() -> str:
         *_table(("attribute", "meaning"), [(f"`{k}`", v) for k, v in WRITTEN.items()]),
     ]
     fields_written = ", ".join(f"`otel_cost.{name}`" for name in Payer._fields[1:])
-    lines += ["", f"And the payer: {fields_written}.", ""]
+    lines += ["", f"And the payer: {fields_written}."]
+    decisions = [(f"`{name}`", f"`{decision}`") for name, decision in names.DECISIONS.items()]
+    lines += ["", "Events of the guard, and what the warehouse calls them:", ""]
+    lines += _table(("event", "decision"), decisions)
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from otel_cost.guard.calls import ModelCall, recognise
+from otel_cost.guard.calls import ModelCall, recognise, told_by
 
 OPENAI = "https://api.openai.com/v1"
 BEDROCK = "https://bedrock-runtime.us-east-1.amazonaws.com"
@@ -193,7 +193,7 @@ def test_a_body_that_cannot_be_read_is_still_a_call_at_a_providers_host() -> Non
     """An upload of unknown content is not let through unseen."""
     found = recognise("POST", f"{OPENAI}/chat/completions", b"\xff\xfe")
     assert found is not None
-    assert (found.model, found.body, found.prompt_bytes) == ("", {}, 2)
+    assert (found.model, found.body, found.prompt) == ("", {}, b"\xff\xfe")
 
 
 def test_keys_and_prompts_do_not_show() -> None:
@@ -216,7 +216,7 @@ def test_files_are_not_prompt() -> None:
     ]
     for body in bodies:
         found = call(f"{OPENAI}/chat/completions", {"model": "gpt-4o", **body})
-        assert (found.files, found.prompt_bytes < 200) == (1, True)
+        assert (found.files, len(found.prompt) < 200) == (1, True)
         assert found.file_bytes >= len(image)
     linked = call(
         f"{OPENAI}/chat/completions", {"model": "g", "c": [{"image_url": {"url": "https://x/y.png"}}]}
@@ -230,8 +230,39 @@ def test_long_text_under_a_files_key_is_prompt() -> None:
     assert (found.files, found.file_bytes) == (0, 0)
 
 
-def test_a_gateways_host_can_be_named() -> None:
-    """What stands behind a host of one's own can be said."""
+CHAT_SPAN = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o",
+}
+
+
+def test_the_span_says_who_is_behind_a_gateway() -> None:
+    """A host of one's own gets the provider that the span around the request names."""
     url = "https://llm.example/v1/chat/completions"
-    found = call(url, {"model": "gpt-5"}, known_hosts={"llm.example": "openai"})
-    assert found.provider == "openai"
+    found = call(url, {"model": "gpt-5"}, told=lambda: told_by(CHAT_SPAN))
+    assert (found.provider, found.model) == ("openai", "gpt-5")
+
+
+def test_the_span_makes_a_call_of_an_unknown_path() -> None:
+    """A prompt sent from inside a model call's span is a model call, wherever it goes."""
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 70}}
+    found = call("https://llm.example/generate", body, told=lambda: told_by(CHAT_SPAN))
+    assert (found.api.name, found.provider, found.model) == ("other", "openai", "gpt-4o")
+    assert found.output_limit == 70
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "span"),
+    [
+        ("https://llm.example/generate", b'{"inputs": "hello"}', {"gen_ai.operation.name": "execute_tool"}),
+        ("https://llm.example/generate", b'{"inputs": "hello"}', {}),
+        ("https://oauth2.googleapis.com/token", b"grant_type=refresh_token", CHAT_SPAN),
+        ("https://llm.example/telemetry", b'{"event": "sent"}', CHAT_SPAN),
+        (f"{OPENAI}/files", b'{"purpose": "batch", "input": "x"}', CHAT_SPAN),
+        (f"{GEMINI}/models/gemini-2.5-pro:countTokens", b'{"contents": []}', CHAT_SPAN),
+    ],
+)
+def test_what_else_a_client_sends_is_left_alone(url: str, body: bytes, span: dict[str, str]) -> None:
+    """Tokens are fetched, files sent and prompts measured below such spans too, and tools call anything."""
+    assert recognise("POST", url, body, lambda: told_by(span)) is None

@@ -18,6 +18,8 @@ import httpx2
 import openai
 import pytest
 import requests
+import urllib3
+from opentelemetry.sdk.trace import TracerProvider
 
 from otel_cost import execution
 from otel_cost.attribution import budget_of_context
@@ -114,6 +116,17 @@ def _requests_stream(provider: FakeProvider) -> None:
             pass
 
 
+def _urllib3(provider: FakeProvider) -> None:
+    assert urllib3.request("POST", f"{provider.openai_url}/chat/completions", json=CHAT).status == 200
+
+
+def _urllib3_stream(provider: FakeProvider) -> None:
+    body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    url = f"{provider.openai_url}/chat/completions"
+    for _ in urllib3.request("POST", url, json=body, preload_content=False):
+        pass
+
+
 def _bedrock_client(provider: FakeProvider) -> Any:
     return boto3.client(
         "bedrock-runtime",
@@ -186,6 +199,8 @@ SENDERS: dict[str, Callable[[FakeProvider], None]] = {
     "httpx2 stream": _httpx_stream,
     "requests": _requests,
     "requests stream": _requests_stream,
+    "urllib3": _urllib3,
+    "urllib3 stream": _urllib3_stream,
     "openai async": in_loop(_openai_async),
     "httpx async stream": in_loop(_httpx_async_stream),
     "aiohttp": in_loop(_aiohttp),
@@ -337,6 +352,10 @@ def test_a_provider_that_refuses_bills_nothing(guard: Guard) -> None:
         assert failing.count() == 15
     with execution("run"), pytest.raises(httpx.ConnectError):
         httpx.post("http://127.0.0.1:9/v1/chat/completions", json=CHAT)
+    with execution("run"), pytest.raises(requests.ConnectionError):
+        requests.post("http://127.0.0.1:9/v1/chat/completions", json=CHAT, timeout=5)
+    with execution("run"), pytest.raises(urllib3.exceptions.MaxRetryError):
+        urllib3.request("POST", "http://127.0.0.1:9/v1/chat/completions", json=CHAT, retries=1)
     assert settled(guard) == 0
 
 
@@ -409,6 +428,35 @@ def test_other_traffic_is_not_touched(provider: FakeProvider, guard: Guard) -> N
         assert httpx.get(provider.url).status_code == 501
         assert requests.post(f"{provider.url}/orders", json={"model": "T"}, timeout=5).status_code == 404
     assert guard.refusals == 0
+
+
+def test_the_span_around_a_request_tells_what_it_is(guard: Guard) -> None:
+    """A gateway with an API of its own is guarded inside a model call's span: 35 cents leave room for three
+    answers of a dime."""
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, json={"usage": {"prompt_tokens": 0, "completion_tokens": OUTPUT}})
+
+    tracer = TracerProvider().get_tracer("gateway")
+    span = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+    }
+    with execution("run", budget_usd="0.35"), httpx.Client(transport=httpx.MockTransport(answer)) as client:
+
+        def ask() -> None:
+            with tracer.start_as_current_span("chat", attributes=span):
+                client.post("https://llm.example/ask", json={"prompt": "hello", "max_tokens": OUTPUT})
+
+        for _ in range(3):
+            ask()
+        with pytest.raises(BudgetExceeded):
+            ask()
+    assert len(sent) == 3
+    assert settled(guard) == 3 * DIME
 
 
 @pytest.mark.parametrize("mode", [SHADOW, WARN])
