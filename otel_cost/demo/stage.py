@@ -129,7 +129,7 @@ def _plain_environment() -> dict[str, str]:
     kept = {
         name: text
         for name, text in os.environ.items()
-        if not name.startswith(("OTEL_", "OPENAI_", "ANTHROPIC_", "TRACEPARENT", "LOGFIRE_"))
+        if not name.startswith(("OTEL_", "OPENAI_", "ANTHROPIC_", "TRACEPARENT", "BAGGAGE", "LOGFIRE_"))
     }
     return kept | {"NO_PROXY": loopback, "no_proxy": loopback}
 

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import uuid
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from decimal import Decimal
@@ -20,15 +21,22 @@ from typing import NamedTuple, TypeVar
 
 from opentelemetry import trace
 
-from otel_cost.attribution import Budget, budget_of_context, payer_of_context, payer_of_environment
+from otel_cost.attribution import (
+    Budget,
+    Payer,
+    budget_of_context,
+    payer_of_context,
+    payer_of_environment,
+)
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
 from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
-from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.calls import EMBEDDINGS, ModelCall, unseen
 from otel_cost.guard.decisions import tell_refusal
+from otel_cost.guard.spans import Unmetered
 from otel_cost.guard.spenders import Spenders, spender
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
@@ -77,6 +85,7 @@ class Ticket:
         "conversation",
         "held_tokens",
         "hold",
+        "metered",
         "spender",
     )
 
@@ -95,6 +104,7 @@ class Ticket:
         self.held_tokens, self.conversation, self.spender = held_tokens, conversation, spender
         self._more: list[Hold] = []
         self._is_closed = False
+        self.metered = guard.unmetered.admitted(budget, call.model)
 
     def keep_up(self, answer: Answer) -> None:
         """Hold more for an answer that is longer than what was held for it.
@@ -175,6 +185,7 @@ class Guard:
         self.policy, self.ledger, self.book = policy, ledger, book
         self.bounds = Bounds()
         self.watches = Watches(thresholds(policy.detectors.thresholds))
+        self.unmetered = Unmetered(self)
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
@@ -185,6 +196,12 @@ class Guard:
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._process_payer = payer_of_environment(os.environ)
         self._lock = threading.Lock()
+        _guards.add(self)
+
+    def renew_locks(self) -> None:
+        """Take new locks: in a forked child the old ones may belong to threads that it has not."""
+        self._lock = threading.Lock()
+        self.unmetered.renew_lock()
 
     def admit(self, call: ModelCall) -> Ticket:
         """Hold what a call may cost, waiting while calls in flight hold what it needs.
@@ -207,6 +224,18 @@ class Guard:
                 await sleep(next(attempts))
             except StopIteration as done:  # noqa: PERF203 (how a generator returns)
                 return _returned(done)
+
+    def budget_around(self) -> Budget | None:
+        """Open what the caller spends, for others to spend it too; None where nobody names an execution."""
+        payer = self._payer()
+        budget = budget_of_context()
+        if budget is None:
+            execution_id = self._execution_of_span(payer.execution_id)
+            if not execution_id:
+                return None
+            budget = Budget(execution_id, f"execution:{execution_id}", payer=payer)
+        self._open(budget)
+        return budget
 
     def failed(self, call: ModelCall, error: Exception) -> None:
         """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
@@ -298,7 +327,9 @@ class Guard:
             self.ledger.spend(ticket.budget.scope, cost.picousd)
         else:
             return
-        self._note(ticket, cost)
+        totals = (cost.input_tokens, cost.output_tokens)
+        self.unmetered.settled(ticket.metered, totals, is_billed=cost.picousd > 0)
+        self._note(ticket.budget, ticket.call.model or ticket.call.target, ticket.spender, cost.picousd)
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -312,12 +343,36 @@ class Guard:
                 self._remember(self._doomed, ticket.budget.execution_id, finding)
         self._warn_of_budget(ticket.budget)
 
+    def spend(self, budget: Budget, picousd: int, model: str) -> None:
+        """Count what a call cost that passed no client."""
+        self._open(budget)
+        self.ledger.spend(budget.scope, picousd)
+        self._note(budget, model, spender(budget.payer, model), picousd)
+        self._warn_of_budget(budget)
+
+    def refuse_if_over(self, model: str) -> None:
+        """Refuse a call that passes no client where its execution has nothing left or was ended.
+
+        Raises:
+            BudgetExceeded: It has, and the policy is enforced.
+        """
+        budget = self.budget_around()
+        if budget is None:
+            return
+        call = unseen(model)
+        self._stop_at((), budget, call)
+        answer = self.ledger.reserve(budget.scope, 1)
+        if isinstance(answer, Hold):
+            self.ledger.release(answer)
+        elif not _may_fit(answer):
+            self._refuse(call, budget, refusal=answer)
+
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
-        payer = payer_of_context().over(self._process_payer)
-        budget = budget_of_context() or self._budget_of_span(payer.execution_id)
+        payer = self._payer()
+        budget = budget_of_context() or self._budget_of_span(payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
-        self._open(budget, limits.budget_picousd)
+        self._open(budget)
         step, watch = read_step(call), self.watches.of(budget.execution_id)
         findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
@@ -353,20 +408,30 @@ class Guard:
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _open(self, budget: Budget, default_picousd: int | None) -> None:
-        """Begin a budget and the one around it, with what an execution gets where nothing else is said."""
-        if budget.within:
-            self.ledger.open(budget.within, default_picousd)
-        limit = default_picousd if budget.limit_picousd is None else budget.limit_picousd
-        self.ledger.open(budget.scope, limit, budget.within)
+    def _open(self, budget: Budget) -> None:
+        """Begin a budget and those around it, each with what it was given, else what the policy gives it."""
+        around, limit = budget.around, budget.limit_picousd
+        if around is not None:
+            self._open(around)
+        if limit is None:
+            payer = budget.payer.over(self._process_payer)
+            limit = self.policy.limits_for(agent=payer.agent, feature=payer.feature).budget_picousd
+        self.ledger.open(budget.scope, limit, around.scope if around else "")
 
-    def _budget_of_span(self, execution_id: str) -> Budget:
+    def _budget_of_span(self, payer: Payer) -> Budget:
         """Return what a call outside of `execution(...)` spends: its trace, else the script."""
-        if not execution_id:
-            current = trace.get_current_span().get_span_context()
-            execution_id = f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
+        execution_id = self._execution_of_span(payer.execution_id)
         execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
-        return Budget(execution_id, f"execution:{execution_id}")
+        return Budget(execution_id, f"execution:{execution_id}", payer=payer)
+
+    def _payer(self) -> Payer:
+        return payer_of_context().over(self._process_payer)
+
+    def _execution_of_span(self, execution_id: str) -> str:
+        if execution_id:
+            return execution_id
+        current = trace.get_current_span().get_span_context()
+        return f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
@@ -455,15 +520,15 @@ class Guard:
             self._remember(self._warned, budget.scope, None)
             logger.warning("%s has spent $%.4f of $%.4f", budget.scope, _usd(spent), _usd(limit))
 
-    def _note(self, ticket: Ticket, cost: Cost) -> None:
+    def _note(self, budget: Budget, what: str, spender: str, picousd: int) -> None:
         """Remember a call for the report of a refusal."""
-        if not cost.picousd:
+        if not picousd:
             return
         with self._lock:
-            self._spenders.add(ticket.budget.execution_id, ticket.spender, cost.picousd)
-            calls = self._last_calls.get(ticket.budget.execution_id) or deque(maxlen=LAST_CALLS)
-            calls.append(f"{ticket.call.model or ticket.call.target} ${_usd(cost.picousd):.6f}")
-            _put(self._last_calls, ticket.budget.execution_id, calls)
+            self._spenders.add(budget.execution_id, spender, picousd)
+            calls = self._last_calls.get(budget.execution_id) or deque(maxlen=LAST_CALLS)
+            calls.append(f"{what} ${_usd(picousd):.6f}")
+            _put(self._last_calls, budget.execution_id, calls)
 
     def _remember(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
         with self._lock:
@@ -508,6 +573,18 @@ class Guard:
         return None
 
 
+_guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for guard in list(_guards):
+        guard.renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def _may_fit(refusal: Refusal) -> bool:
     """Whether a refused call fits once the calls in flight give back what they hold."""
     balance = refusal.balance
@@ -530,8 +607,12 @@ def _usd(picousd: int) -> Decimal:
 
 
 def default_guard(policy: Policy | None = None) -> Guard:
-    """Return a guard with a ledger in memory and the catalogue's prices; default: the policy in force."""
-    from otel_cost.ledger.memory import MemoryLedger
+    """Return a guard with the policy's ledger and the catalogue's prices; default: the policy in force.
+
+    Raises:
+        ConfigError: The policy, or the ledger's file, cannot be used.
+    """
+    from otel_cost.ledger.open import open_ledger
 
     policy = policy or Policy.load()
-    return Guard(policy, MemoryLedger(), process_book(policy.prices))
+    return Guard(policy, open_ledger(policy.guard.ledger), process_book(policy.prices))

@@ -190,6 +190,14 @@ class ModelCall:
     history: str = ""
 
 
+_UNSEEN = Api("unseen", re.compile(r"(?!)"))
+
+
+def unseen(model: str) -> ModelCall:
+    """Return a call of which nothing is known but the model: it passes no client, as through gRPC."""
+    return ModelCall(_UNSEEN, "", model, "a call that passes no client", is_stream=False, output_limit=None)
+
+
 def recognise(
     method: str, url: str, body: bytes | str | None, told: Callable[[], Told | None] = lambda: None
 ) -> ModelCall | None:

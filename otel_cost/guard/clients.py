@@ -5,6 +5,7 @@ A client's `send` is wrapped, not its transport: transports are replaced, by Lit
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import json
 import threading
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 from opentelemetry import trace
 
+from otel_cost import second_line
 from otel_cost.budgets import OFF, Policy
 from otel_cost.containment import contained, count
 from otel_cost.errors import BudgetExceeded
-from otel_cost.guard import Guard, Ticket, default_guard
+from otel_cost.guard import Guard, Ticket, children, default_guard
 from otel_cost.guard.answers import Reader, read_answer
 from otel_cost.guard.calls import ModelCall, Told, recognise, told_by
 
@@ -40,8 +42,11 @@ _current: list[Guard] = []
 def install(guard: Guard) -> None:
     """Guard every client, those imported already and those imported later, with this guard and no other."""
     _current[:] = [guard]
+    second_line.in_force[:] = [guard.unmetered]
     with contained("carry budgets into threads"):
         _follow_threads()
+    with contained("carry budgets into child processes"):
+        children.follow()
     with _install_lock:
         for module, hook in _HOOKS.items():
             if module not in _installed:
@@ -75,9 +80,15 @@ def is_on() -> bool:
     return bool(_current)
 
 
+def current() -> Guard | None:
+    """Return the guard in force, if one is."""
+    return _current[0] if _current else None
+
+
 def uninstall() -> None:
     """Let every request pass from now on."""
     _current.clear()
+    second_line.in_force.clear()
 
 
 def _contained_hook(name: str, hook: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -222,9 +233,24 @@ class _Meter:
             reader.finish()
         self._ticket.answered(answer)
 
+    def __enter__(self) -> None:
+        """Read a stream: its end, or an error in it, settles the call."""
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is not GeneratorExit:  # that may come from the garbage collector; see below
+            self.finish()
+
     def __del__(self) -> None:
-        """Nobody read the answer to its end, or closed it."""
-        if self._reader is not None:
+        """Nobody read the answer to its end, or closed it.
+
+        The garbage collector may come by while this thread holds a lock that settling takes, so another one
+        does it.
+        """
+        if self._reader is None:
+            return
+        try:
+            _thread.start_new_thread(self.finish, ())
+        except RuntimeError:  # the interpreter ends
             self.finish()
 
 
@@ -285,15 +311,14 @@ class _SyncStream:
         self._inner, self._meter = inner, meter
 
     def __iter__(self) -> Iterator[bytes]:
-        try:
-            for chunk in self._inner:
-                self._meter.feed(chunk)
-                yield chunk
-        except BudgetExceeded:
-            self._inner.close()
-            raise
-        finally:
-            self._meter.finish()
+        with self._meter:
+            try:
+                for chunk in self._inner:
+                    self._meter.feed(chunk)
+                    yield chunk
+            except BudgetExceeded:
+                self._inner.close()
+                raise
 
     def close(self) -> None:
         try:
@@ -452,12 +477,10 @@ class _MeteredRaw(_Proxy):
             raise
 
     def _self_each(self, chunks: Iterator[bytes], *, is_decoded: bool) -> Iterator[bytes]:
-        try:
+        with self._self_meter:
             for chunk in chunks:
                 self._self_feed(chunk, is_decoded=is_decoded)
                 yield chunk
-        finally:
-            self._self_meter.finish()
 
     def close(self) -> None:
         try:

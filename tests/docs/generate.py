@@ -69,6 +69,15 @@ OTHER_VARIABLES = {
     "OTEL_COST_TOKEN": ("none", "What senders and readers must show `otel-cost up`; needed off loopback."),
 }
 
+CARRIED = {
+    "OTEL_COST_LEDGER": "File of the ledger that processes share; with `guard.ledger: shared` the one to "
+    "use. Its directory has mode 0700.",
+    "OTEL_COST_INHERITED": "The execution a process was started in: its id, scope, depth and payer.",
+    "TRACEPARENT, TRACESTATE, BAGGAGE": "The trace, and the baggage that goes with requests, as "
+    "OpenTelemetry carries them in environments.",
+}
+"""Variables that an execution gives to the programs it starts."""
+
 
 def settings() -> str:
     """Return docs/settings.md."""
@@ -102,6 +111,12 @@ def settings() -> str:
             "Used where neither span nor enclosing `otel_cost.execution(...)` nor resource says.",
             "",
             *_table(("variable", "meaning"), [(f"`{name}`", text) for name, text in payer]),
+            "",
+            "## Between processes",
+            "",
+            "An execution gives these to the programs it starts. `OTEL_COST_LEDGER` can be set, too.",
+            "",
+            *_table(("variable", "meaning"), [(f"`{name}`", text) for name, text in CARRIED.items()]),
             "",
         ]
     )
