@@ -354,7 +354,10 @@ NOT_COUNTED_REASON = "otel_cost.not_counted_reason"
 USAGE_MARKS = "otel_cost.usage.marks"
 
 REFUSED = "otel_cost.refused"
-"""On the span of a model call that the guard refused: never sent, so it is no call and costs nothing."""
+"""On the span of a model call that the guard refused: never sent, so it is no call and costs nothing.
+
+The event that says why has this name too.
+"""
 
 WARNED = "otel_cost.warned"
 REMINDED = "otel_cost.reminded"
@@ -363,24 +366,27 @@ CLAMPED = "otel_cost.clamped"
 WRAP_UP = "otel_cost.wrap_up"
 APPROVED = "otel_cost.approved"
 DECISIONS = {
-    WARNED: "most of a budget is spent",
-    REMINDED: "the agent was told in its request what remains",
-    DOWNGRADED: "a cheaper model was asked for",
-    CLAMPED: "the output limit of the request was lowered to what the budget allows",
-    WRAP_UP: "the last call, from money kept back for it",
-    REFUSED: "a call was not sent",
-    APPROVED: "the limit of a live execution was changed",
+    REFUSED: "deny",
+    WARNED: "warn",
+    REMINDED: "remind",
+    DOWNGRADED: "downgrade",
+    CLAMPED: "clamp",
+    WRAP_UP: "wrap_up",
+    APPROVED: "approve",
 }
-"""Events of the guard. In the modes `shadow` and `warn` they say what would have been done."""
-DECISION_FACTS = {
-    "otel_cost.kind": "`budget_usd`, another limit, a detector, `unpriced`",
-    "otel_cost.mode": "of the guard",
-    "otel_cost.execution.id": "the agent run",
-    "otel_cost.scope": "what the limit applies to",
-    "otel_cost.spent_usd": "what is spent within it, exact decimal text",
-    "otel_cost.asked_usd": "what the call could cost as the application asked for it",
-    "otel_cost.limit_usd": "the budget; absent without one",
-}
+"""Events of the guard, and what each is called in the warehouse."""
+DECISION_SPAN = "otel_cost.decision"
+"""Name of the span that carries such an event where no other can."""
+DECISION_KIND = "otel_cost.kind"
+DECISION_MODE = "otel_cost.mode"
+DECISION_SCOPE = "otel_cost.scope"
+DECISION_REASON = "otel_cost.reason"
+DECISION_MODEL = "otel_cost.model"
+DECISION_TOP_COMPONENTS = "otel_cost.top_components"
+DECISION_LIMIT_USD = "otel_cost.limit_usd"
+DECISION_SPENT_USD = "otel_cost.spent_usd"
+DECISION_RESERVED_USD = "otel_cost.reserved_usd"
+DECISION_ASKED_USD = "otel_cost.asked_usd"
 
 CLAMPED_OUTPUT_TOKENS = "otel_cost.clamped_output_tokens"
 DOWNGRADED_FROM = "otel_cost.downgraded_from"

@@ -69,17 +69,17 @@ class Budget(NamedTuple):
     Attributes:
         scope: Its name in a ledger: `execution:<id>`, and a part behind it for a nested budget.
         limit_picousd: None: what the policy gives an execution.
-        within: The scope around it, which it shares the money of; empty for none.
+        around: The budget around it, which it shares the money of.
         depth: How many executions it is in; 0 for the outermost.
-        around: The budget of the scope around it.
+        payer: Who began it, which the policy may have limits for.
     """
 
     execution_id: str
     scope: str
     limit_picousd: int | None = None
-    within: str = ""
-    depth: int = 0
     around: Budget | None = None
+    depth: int = 0
+    payer: Payer = Payer()
 
     def chain(self) -> Iterator[Budget]:
         """Yield this budget and those around it, from the inside out."""
@@ -89,6 +89,16 @@ class Budget(NamedTuple):
 
 
 NOBODY = Payer()
+
+
+class Inherited(NamedTuple):
+    """What a process takes over from the execution that started it."""
+
+    payer: Payer = NOBODY
+    budget: Budget | None = None
+
+
+_of_process: list[Inherited] = [Inherited()]
 _FIELDS = Payer._fields
 _ATTRIBUTES = (EXECUTION_ID_NAME, *(BAGGAGE_PREFIX + name for name in _FIELDS[1:]))
 _SOURCES = tuple((name, names.PAYER_NAMES.get(name, names.EXECUTION_ID)) for name in _FIELDS)
@@ -124,19 +134,33 @@ def payer_of_environment(environ: Mapping[str, str]) -> Payer:
 def payer_of_context(at: Context | None = None) -> Payer:
     """Return the payer of the enclosing `execution(...)`, here or in the calling service."""
     at = context.get_current() if at is None else at
+    inherited = _of_process[0].payer
     if not at:
-        return NOBODY
+        return inherited
     here = at.get(_PAYER_KEY)
     if isinstance(here, Payer):
         return here
     carried = baggage.get_all(at)
-    return Payer(*(clean(carried.get(name)) for name in _ATTRIBUTES)) if carried else NOBODY
+    if not carried:
+        return inherited
+    return Payer(*(clean(carried.get(name)) for name in _ATTRIBUTES)).over(inherited)
 
 
 def budget_of_context(at: Context | None = None) -> Budget | None:
-    """Return the budget of the enclosing `execution(...)` of this process; None outside of any."""
+    """Return the budget of the enclosing `execution(...)`, here or around this process; None without any."""
     here = (context.get_current() if at is None else at).get(_BUDGET_KEY)
-    return here if isinstance(here, Budget) else None
+    return here if isinstance(here, Budget) else _of_process[0].budget
+
+
+def inherit(inherited: Inherited) -> None:
+    """Make everything in this process a part of an execution, where nothing nearer says otherwise."""
+    _of_process[0] = inherited
+
+
+def inside(inherited: Inherited, at: Context | None = None) -> Context:
+    """Return a context inside of an execution that began in another process."""
+    held = context.set_value(_PAYER_KEY, inherited.payer, at)
+    return held if inherited.budget is None else context.set_value(_BUDGET_KEY, inherited.budget, held)
 
 
 @contextmanager
@@ -214,15 +238,14 @@ def _budget(payer: Payer, limit_picousd: int | None) -> Budget | None:
     if not execution_id:
         execution_id = f"{trace.get_current_span().get_span_context().trace_id:032x}"
     if around is None:
-        return Budget(execution_id, f"execution:{execution_id}", limit_picousd)
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, payer=payer)
     depth = around.depth + 1
     if execution_id != around.execution_id:
-        scope = f"execution:{execution_id}"
-        return Budget(execution_id, scope, limit_picousd, around.scope, depth, around)
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around, depth, payer)
     if limit_picousd is None:
         return around._replace(depth=depth)
     scope = f"{around.scope}/{uuid.uuid4().hex[:8]}"
-    return Budget(execution_id, scope, limit_picousd, around.scope, depth, around)
+    return Budget(execution_id, scope, limit_picousd, around, depth, payer)
 
 
 def _with_payer(payer: Payer, *, propagate: bool) -> Context:

@@ -22,6 +22,7 @@ from otel_cost.policy_values import EVERYONE, Given
 
 SHADOW, WARN, ENFORCE, OFF = "shadow", "warn", "enforce", "off"
 STRICT, ESTIMATE = "strict", "estimate"
+AUTO, MEMORY, SHARED = "auto", "memory", "shared"
 ALLOW, DENY, KILL = "allow", "deny", "kill"
 
 SUGGESTED_BUDGET_USD = Decimal("5.00")
@@ -96,6 +97,13 @@ class GuardSettings:
         None,
         read.optional(read.positive_count),
         "Refused attempts of an execution until the main thread is interrupted, then the process ended.",
+    )
+    ledger: str = _setting(
+        "OTEL_COST_GUARD_LEDGER",
+        AUTO,
+        read.one_of(AUTO, MEMORY, SHARED),
+        "Who shares an execution's budget: `auto`, child processes that it starts; `memory`, threads and "
+        "tasks alone; `shared`, every process of this user, by the execution's id.",
     )
     max_wait_s: float = _setting(
         "OTEL_COST_GUARD_MAX_WAIT_S",

@@ -4,6 +4,7 @@ OtelCostError
 ├── ConfigError            a setting, policy or price file that cannot be used
 ├── UsageError             usage no provider could have meant
 ├── UnknownModelError      no price entry matches: unpriced, which is not free
+├── ResponseCutError       a limit was reached while a response was being sent
 ├── StoreError             the store refused or could not be reached
 │   └── StoreBusyError     another process owns the embedded store
 └── IngestError            telemetry that cannot be accepted
@@ -96,7 +97,12 @@ class BudgetExceeded(BaseException):
         reserved_usd: What calls in flight hold of it.
         asked_usd: What the refused request could cost.
         request: The refused request: method, host, path and model.
+        model: Its model; empty where the request names none.
+        reason: Why, as a sentence without advice and without anything of a prompt.
         last_calls: The last calls of the execution and what they cost, newest last.
+        retry_after_s: When there is room again, for a limit over a time that ends; None for any other.
+        top_components: What spent most in the execution and how much exactly, dearest first: agent, component
+            and model as far as they are known, and `others` for the rest.
     """
 
     generations: tuple[()] = ()
@@ -115,7 +121,10 @@ class BudgetExceeded(BaseException):
         spent_usd: Decimal = Decimal(0),
         reserved_usd: Decimal = Decimal(0),
         asked_usd: Decimal = Decimal(0),
+        model: str = "",
         last_calls: Sequence[str] = (),
+        top_components: Sequence[str] = (),
+        retry_after_s: float | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.kind = kind
@@ -125,16 +134,21 @@ class BudgetExceeded(BaseException):
         self.reserved_usd = reserved_usd
         self.asked_usd = asked_usd
         self.request = request
+        self.model = model
         self.last_calls = tuple(last_calls)
+        self.top_components = tuple(top_components)
+        self.retry_after_s = retry_after_s
+        self.reason = f"execution {execution_id}: {why}" if why else self._explain_budget()
         super().__init__(self._explain(why))
 
     def _explain(self, why: str) -> str:
-        told = [f"execution {self.execution_id}: {why}" if why else self._explain_budget()]
-        told.append(f"{self.request} was not sent")
+        told = [self.reason, f"{self.request} was not sent"]
         if why:
             told.append(f"{_money(self.spent_usd)} is spent")
         if self.last_calls:
             told.append(f"last calls: {', '.join(self.last_calls)}")
+        if self.top_components:
+            told.append(f"spent most: {', '.join(self.top_components)}")
         remedy = _REMEDIES.get(self.kind, _OTHER_REMEDY)
         scope = self.scope.removeprefix("execution:")
         told.append(f"to allow more, {remedy.format(kind=self.kind, scope=scope)}")
@@ -146,6 +160,18 @@ class BudgetExceeded(BaseException):
             f"{_money(self.spent_usd)} is spent, {_money(self.reserved_usd)} is held by calls in flight, and "
             f"this call may cost {_money(self.asked_usd)}"
         )
+
+
+class ResponseCutError(OtelCostError):
+    """A limit was reached while a response was being sent, which the server has to break off.
+
+    Attributes:
+        exceeded: The refusal.
+    """
+
+    def __init__(self, exceeded: BudgetExceeded) -> None:
+        self.exceeded = exceeded
+        super().__init__(f"the response that had begun is cut: {exceeded.reason}")
 
 
 _REMEDIES = {

@@ -25,7 +25,7 @@ from otel_cost.budgets import NO_LIMIT_ADVICE, Policy
 from otel_cost.config import TRUE, Config, setting
 from otel_cost.containment import contained
 from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter, guard_default_exporters
-from otel_cost.guard import clients
+from otel_cost.guard import children, clients
 from otel_cost.process import Ending, Root, is_server, is_worker, join_parent, script_name, start_root
 from otel_cost.sampling import meter_dropped_spans
 
@@ -80,7 +80,7 @@ def install(
         ConfigError: A setting cannot be used.
     """
     policy = Policy.load()
-    if policy.is_limited:
+    if policy.is_limited or children.is_child():
         clients.ensure(policy)
     given = tracer_provider or trace.get_tracer_provider()
     provider = _sdk_provider(given)

@@ -35,6 +35,7 @@ class Library:
     Attributes:
         name: What it is called in settings and reports: the name of its distribution.
         module: The module whose import means that it is used.
+        inner_module: One of it that means so too, where `module` is a namespace: its import is not told of.
         official: Distribution of OpenTelemetry's own instrumentor; likewise the next two of their projects.
         native_since: First version that emits spans by itself; None where it never does.
     """
@@ -45,6 +46,12 @@ class Library:
     openinference: str | None = None
     openllmetry: str | None = None
     native_since: tuple[int, ...] | None = None
+    inner_module: str | None = None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of which the first to be imported means that it is used."""
+        return (self.module, self.inner_module) if self.inner_module else (self.module,)
 
     def distributions(self) -> dict[str, str]:
         """Return the distribution that holds the instrumentor of each family."""
@@ -68,7 +75,12 @@ def _library(name: str, module: str, official: str = "", short: str = "", **othe
 LIBRARIES = (
     _library("openai", "openai", "genai-openai"),
     _library("anthropic", "anthropic", "genai-anthropic", native_since=(2,)),
-    _library("google-genai", "google.genai", "google-genai", openllmetry=None),
+    _library(
+        "google-genai",
+        "google.genai",
+        "google-genai",
+        openllmetry="opentelemetry-instrumentation-google-generativeai",
+    ),
     _library("langchain-core", "langchain_core", "genai-langchain", "langchain"),
     _library("openai-agents", "agents", "genai-openai-agents"),
     _library("smolagents", "smolagents", "genai-smolagents", openllmetry=None),
@@ -76,10 +88,10 @@ LIBRARIES = (
     _library("litellm", "litellm"),
     _library("crewai", "crewai"),
     _library("llama-index-core", "llama_index.core", "", "llama-index", openllmetry=None),
-    _library("mistralai", "mistralai"),
+    _library("mistralai", "mistralai", inner_module="mistralai.client"),  # a namespace since version 2
     _library("groq", "groq"),
     _library("cohere", "cohere"),
-    _library("ollama", "ollama", openinference=None),
+    _library("ollama", "ollama"),
     _library("together", "together", openinference=None),
     _library("haystack-ai", "haystack", "", "haystack"),
     _library("dspy", "dspy", openllmetry=None),
@@ -266,7 +278,8 @@ def enable(choices: Iterable[Choice]) -> None:
     for choice in choices:
         if choice.entry_point is not None:
             _silence_native(choice)
-            wrapt.register_post_import_hook(partial(_instrument, choice.entry_point), choice.library.module)
+            for module in choice.library.modules:
+                wrapt.register_post_import_hook(partial(_instrument, choice.entry_point), module)
         elif choice.family == NATIVE and choice.library.name in NATIVE_STARTERS:
             wrapt.register_post_import_hook(NATIVE_STARTERS[choice.library.name], choice.library.module)
 

@@ -185,11 +185,12 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 def known_variables() -> set[str]:
     """Return every `OTEL_COST_*` variable there is."""
     from otel_cost.instrument import InstrumentConfig
+    from otel_cost.ledger.open import LEDGER
 
     kinds = (InstrumentConfig, *SECTIONS.values())
     settings = {item.metadata["variable"] for kind in kinds for item in fields(kind)}
     payer = {f"{PREFIX}{name.upper()}" for name in Payer._fields}
-    return (settings | payer | OTHER_VARIABLES) - {""}
+    return (settings | payer | OTHER_VARIABLES | {LEDGER, "OTEL_COST_INHERITED"}) - {""}
 
 
 def _is_above(value: Any, everywhere: Any) -> bool:

@@ -23,8 +23,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_cost.containment import contained
 
 SCOPE = "otel_cost.process"
-CARRIED = ("TRACEPARENT", "TRACESTATE")
-"""Variables that carry a trace into child processes."""
+CARRIED = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+"""Variables that carry a trace, and who pays for it, into child processes.
+
+https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+"""
 
 SERVER_PROGRAMS = frozenset(
     {
@@ -109,18 +112,22 @@ def is_worker(argv: Sequence[str] | None = None) -> bool:
     return any(argument.startswith("from multiprocessing.") for argument in arguments)
 
 
-def _inherited(environ: Mapping[str, str]) -> context.Context | None:
-    """Return the trace that the parent process left in the environment, if it did.
+def carried() -> dict[str, str]:
+    """Return the variables that carry the current trace into a child process."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return {key.upper(): text for key, text in carrier.items() if key.upper() in CARRIED}
 
-    https://opentelemetry.io/docs/specs/otel/context/env-carriers/
-    """
+
+def inherited_trace(environ: Mapping[str, str]) -> context.Context | None:
+    """Return the trace and baggage that the parent process left in the environment, if it did."""
     carrier = {key.lower(): environ[key] for key in CARRIED if key in environ}
     return propagate.extract(carrier) if carrier else None
 
 
 def join_parent() -> None:
     """Go on in the parent process's trace without a span of one's own, as a worker does."""
-    inherited = _inherited(os.environ)
+    inherited = inherited_trace(os.environ)
     if inherited is not None:
         context.attach(inherited)
 
@@ -130,7 +137,8 @@ class Root:
 
     def __init__(self, name: str) -> None:
         tracer = trace.get_tracer(SCOPE)
-        self.span = tracer.start_span(f"execution {name}", context=_inherited(os.environ))
+        self._around = inherited_trace(os.environ)
+        self.span = tracer.start_span(f"execution {name}", context=self._around)
         self._pid = os.getpid()
         self.is_open = True
 
@@ -141,10 +149,8 @@ class Root:
 
     def enter(self) -> None:
         """Make the span the parent of what this process does from now on."""
-        context.attach(trace.set_span_in_context(self.span))
-        carrier: dict[str, str] = {}
-        propagate.inject(carrier)
-        os.environ.update({key.upper(): text for key, text in carrier.items() if key.upper() in CARRIED})
+        context.attach(trace.set_span_in_context(self.span, self._around))
+        os.environ.update(carried())
 
     def leave(self) -> None:
         """End the span and let what follows start traces of its own."""
@@ -180,9 +186,14 @@ def start_root(name: str) -> Root:
     _roots[:] = [root]
     root.enter()
     _fail_on_unhandled_exception(root)
-    for module, entry in SERVER_ENTRIES:
-        wrapt.register_post_import_hook(_server_hook(root, entry), module)
+    at_server_start(root.leave)
     return root
+
+
+def at_server_start(leave: Callable[[], None]) -> None:
+    """Do something when this process becomes a server: from then on it is not one execution."""
+    for module, entry in SERVER_ENTRIES:
+        wrapt.register_post_import_hook(_server_hook(leave, entry), module)
 
 
 def _fail_on_unhandled_exception(root: Root) -> None:
@@ -196,13 +207,13 @@ def _fail_on_unhandled_exception(root: Root) -> None:
     sys.excepthook = hook
 
 
-def _server_hook(root: Root, entry: str) -> Callable[[Any], None]:
+def _server_hook(leave: Callable[[], None], entry: str) -> Callable[[Any], None]:
     def serve(
         wrapped: Callable[..., Any], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         with contained("leave the root span"):
             if threading.current_thread() is threading.main_thread():
-                root.leave()
+                leave()
             else:
                 context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
         return wrapped(*args, **kwargs)

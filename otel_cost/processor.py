@@ -15,11 +15,12 @@ from otel_cost import attributes as names
 from otel_cost.attribution import NOBODY, Payer, Pseudonyms, payer_of, payer_of_context, payer_of_environment
 from otel_cost.charging import charge
 from otel_cost.config import Config
-from otel_cost.containment import count
+from otel_cost.containment import contained, count
 from otel_cost.executions import Execution, Executions, Outcome, SpanKey
 from otel_cost.metrics import CostMetrics
 from otel_cost.money import PICO, usd_text
 from otel_cost.pricing import Charge, PriceBook, process_book
+from otel_cost.second_line import Spent, in_force
 from otel_cost.usage import PROVIDER_SAID, Reading, read
 
 _HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")
@@ -64,11 +65,18 @@ class CostSpanProcessor(SpanProcessor):
         self._left_alone: WeakSet[Span] = WeakSet()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Note where a span stands and who pays for it."""
+        """Note where a span stands and who pays for it.
+
+        Raises:
+            BudgetExceeded: The guard can refuse the call that it is about nowhere else.
+        """
         try:
             if self.leaves_alone is not None and self.leaves_alone():
                 self._left_alone.add(span)
             elif self._is_enabled:
+                scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
+                for line in in_force:
+                    line.started(_key(span), _attributes_of(span), scope, parent_context)
                 payer = payer_of(_attributes_of(span)).over(payer_of_context(parent_context))
                 parent = span.parent
                 if parent is None or parent.is_remote:
@@ -113,6 +121,8 @@ class CostSpanProcessor(SpanProcessor):
 
     def _end_plain(self, span: Span | ReadableSpan, key: SpanKey, attributes: dict[str, Any]) -> None:
         closed = self.executions.end_plain(key)
+        for line in in_force:
+            line.ended(key, None)
         if closed is not None and _is_local_root(span):
             execution = self.executions.get(closed.execution_id)
             if execution is not None:
@@ -126,7 +136,9 @@ class CostSpanProcessor(SpanProcessor):
         if opened is not None and payer.execution_id:
             opened.named_execution = payer.execution_id
         cost = charge(reading, attributes, self.book, at=span.start_time or 0)
-        outcome = self.executions.end(key, _facts(span, key, reading, cost))
+        facts = _facts(span, key, reading, cost)
+        outcome = self.executions.end(key, facts)
+        self._tell_guard(key, facts, outcome)
         self._write(attributes, reading, cost, outcome)
         if payer is not NOBODY:
             attributes.update(self._pseudonyms.apply(payer).attributes())
@@ -135,6 +147,13 @@ class CostSpanProcessor(SpanProcessor):
             self._metrics.record(reading, cost.status, outcome.amount)
         if _is_local_root(span):
             _write_totals(attributes, outcome.execution)
+
+    def _tell_guard(self, key: SpanKey, facts: accounting.Span, outcome: Outcome) -> None:
+        picousd, execution_id = outcome.amount.cost_picousd, outcome.execution.execution_id
+        for line in in_force:
+            with contained("count a call that passed no client"):
+                spent = Spent(facts, picousd, execution_id, outcome.is_remainder) if outcome.counted else None
+                line.ended(key, spent)
 
     def _write(self, attributes: dict[str, Any], reading: Reading, cost: Charge, outcome: Outcome) -> None:
         attributes[names.PRICE_STATUS] = cost.status

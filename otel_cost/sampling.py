@@ -16,6 +16,8 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
+from otel_cost.attributes import DECISION_SPAN
+
 MODEL_CALL_ATTRIBUTES = (
     "gen_ai.operation.name",
     "gen_ai.provider.name",
@@ -81,7 +83,12 @@ class MeteringSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Return the wrapped sampler's decision, with a dropped model call turned into a recorded one."""
+        """Return the wrapped sampler's decision, with a dropped model call turned into a recorded one.
+
+        A decision of the guard, on a span of its own where no other is sent, is always sampled.
+        """
+        if name == DECISION_SPAN:
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
         result = self.inner.should_sample(
             parent_context, trace_id, name, kind, attributes, links, trace_state
         )

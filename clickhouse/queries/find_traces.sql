@@ -13,6 +13,10 @@ FROM
     SELECT DISTINCT trace_id
     FROM charges
     WHERE execution_id = {id:String}
+    UNION DISTINCT
+    SELECT DISTINCT trace_id
+    FROM decisions
+    WHERE execution_id = {id:String}
 )
 ORDER BY trace_id
 LIMIT 100;

@@ -2,7 +2,8 @@
 -- Parameters: since DateTime64(9, 'UTC') (executions that ended at or after it), limit UInt32
 -- Result:     execution_id, trace_id, cost_usd (USD, NULL when nothing is priced), model_calls, tool_calls,
 --             unpriced_calls (model calls without a price: cost_usd leaves them out), input_tokens, output_tokens,
---             started_at and ended_at (UTC), status, organization, team, user_id, feature, agent_name
+--             started_at and ended_at (UTC), status, killed_reason (why the guard stopped it, else empty), organization, team,
+--             user_id, feature, agent_name
 -- Read by:    otel-cost top executions
 SELECT
     execution_id,
@@ -16,6 +17,7 @@ SELECT
     started_at,
     ended_at,
     status,
+    killed_reason,
     organization,
     team,
     user_id,

@@ -1,12 +1,13 @@
 -- executions: what each agent run cost, and how it went, over every trace that belongs to it.
 -- Grain:     one row per execution that has a charge
--- Source:    charges FINAL, trace_links FINAL
+-- Source:    charges FINAL, trace_links FINAL, decisions FINAL
 -- Read by:   queries/top_executions.sql, people
 -- A plain view, so exact whatever was delivered twice, late or out of order. cost_usd leaves unpriced_calls out, and is
 -- NULL when nothing of the execution could be priced. The spans of an execution are those that name it, and where none
 -- is named, those of the trace. It lasts from the first to the last of them, charges included. Its status is that of its
 -- root span, of the one that ended last where it has several, and where no root was received, of the span that did.
--- Payer columns take the first value known. killed_reason is empty until something writes it.
+-- Payer columns take the first value known. killed_reason is the limit or detector for which the guard first refused a
+-- call and did not send it (mode enforce), and status is killed then, whatever the root span says.
 CREATE OR REPLACE VIEW executions
 AS
 SELECT
@@ -20,8 +21,8 @@ SELECT
     charge.output_tokens AS output_tokens,
     if(span.id = '', charge.started_at, least(charge.started_at, span.started_at)) AS started_at,
     greatest(charge.ended_at, span.ended_at) AS ended_at,
-    if(if(span.id = '', charge.status, span.status) = 'Error', 'error', 'ok') AS status,
-    '' AS killed_reason,
+    multiIf(kill.id != '', 'killed', if(span.id = '', charge.status, span.status) = 'Error', 'error', 'ok') AS status,
+    kill.reason AS killed_reason,
     charge.organization AS organization,
     charge.team AS team,
     charge.user_id AS user_id,
@@ -63,4 +64,14 @@ LEFT JOIN
     FROM trace_links AS link FINAL
     GROUP BY id
 ) AS span
-    ON span.id = charge.id;
+    ON span.id = charge.id
+LEFT JOIN
+(
+    SELECT
+        execution_id AS id,
+        argMin(kind, (decided_at, trace_id, span_id, event_number)) AS reason
+    FROM decisions FINAL
+    WHERE decision = 'deny' AND mode = 'enforce'
+    GROUP BY id
+) AS kill
+    ON kill.id = charge.id;

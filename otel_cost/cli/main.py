@@ -19,6 +19,7 @@ MODULES = {
     "import": "serve",
     "top": "reports",
     "trace": "reports",
+    "decisions": "reports",
     "sql": "reports",
     "price": "price",
     "prices": "price",

@@ -1,4 +1,4 @@
-"""`otel-cost top`, `trace`, `sql` and `migrate`: what the store knows, as tables or JSON."""
+"""`otel-cost top`, `trace`, `decisions`, `sql` and `migrate`: what the store knows, as tables or JSON."""
 
 from __future__ import annotations
 
@@ -64,7 +64,24 @@ HEADINGS = {
     "output_tokens": "output",
     "duration_s": "seconds",
     "started_at": "started (UTC)",
+    "decided_at": "decided (UTC)",
+    "killed_reason": "killed for",
+    "limit_usd": "limit",
+    "spent_usd": "spent",
+    "asked_usd": "asked",
 }
+DECISION_COLUMNS = (
+    "decided_at",
+    "execution_id",
+    "decision",
+    "kind",
+    "mode",
+    "limit_usd",
+    "spent_usd",
+    "asked_usd",
+    "model",
+)
+"""What a terminal shows of a decision; `--json` shows all of it."""
 HIDDEN = frozenset({"trace_id", "ended_at", "organization", "team", "feature", "estimated_calls"})
 """Columns that only `--json` shows: a terminal is narrow."""
 
@@ -107,13 +124,37 @@ def trace(
             err.print(f"otel-cost: no trace or execution {id!r}; see otel-cost top executions", markup=False)
             raise typer.Exit(NOT_FOUND)
         spans = opened.query("trace_spans", trace_ids=found).dicts()
+        decisions = opened.query("trace_decisions", trace_ids=found).dicts()
         (total,) = opened.query("trace_totals", trace_ids=found).dicts()
     if as_json:
-        write_json({"trace_ids": found, "total": total, "spans": spans})
+        write_json({"trace_ids": found, "total": total, "spans": spans, "decisions": decisions})
         return
     for trace_id in found:
-        out.print(tree(trace_id, [span for span in spans if span["trace_id"] == trace_id]), soft_wrap=True)
+        shown = [span for span in spans if span["trace_id"] == trace_id]
+        decided = [decision for decision in decisions if decision["trace_id"] == trace_id]
+        out.print(tree(trace_id, shown, decided), soft_wrap=True)
     out.print(total_line(total), markup=False, soft_wrap=True)
+
+
+@app.command()
+def decisions(
+    since: Annotated[str, typer.Option(help="24h, 7d, 2026-01-31 or all.")] = "7d",
+    execution: Annotated[str, typer.Option(help="Only those about this execution.", show_default=False)] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Lines at most.")] = 100,
+    as_json: JsonOption = False,
+    store: StoreOption = None,
+) -> None:
+    """List what the guard refused, warned of or changed, the latest first."""
+    begins = parse_since(since)
+    with open_migrated(store) as opened:
+        result = opened.query("decisions", since=begins, execution_id=execution, limit=limit)
+    if as_json:
+        write_json(result.dicts())
+        return
+    if not result.rows:
+        out.print(f"No decisions since {moment(begins)}. Try --since all.", markup=False)
+        return
+    out.print(table(result, DECISION_COLUMNS))
 
 
 @app.command()
@@ -122,7 +163,7 @@ def sql(
     fmt: Annotated[str, typer.Option("--format", help="A ClickHouse output format.")] = "PrettyCompact",
     store: StoreOption = None,
 ) -> None:
-    """Run a query of your own on charges, executions, spend_hourly, unpriced, prices or otel_traces."""
+    """Run a query of your own on charges, executions, decisions, spend_hourly, prices, otel_traces, ..."""
     with open_migrated(store) as opened:
         answer = opened.sql(statement, fmt=fmt)
     sys.stdout.buffer.write(answer)
@@ -220,7 +261,9 @@ def longest(result: Result, name: str) -> int:
 
 def cell(name: str, value: object) -> str:
     """Return a value as a person reads it in its column."""
-    if name == "cost_usd":
+    if name == "limit_usd" and value is None:
+        return "-"
+    if name.endswith("_usd"):
         return usd(value if isinstance(value, Decimal) else None)
     if isinstance(value, datetime):
         return moment(value)
@@ -234,24 +277,34 @@ def _note_unpriced(result: Result) -> None:
         out.print("Costs leave unpriced calls out: otel-cost prices check names their models.", markup=False)
 
 
-def tree(trace_id: str, spans: Sequence[dict[str, Any]]) -> Tree:
-    """Return the spans of one trace as a tree. A span whose parent is missing hangs on the trace."""
+def tree(trace_id: str, spans: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]] = ()) -> Tree:
+    """Return the spans of one trace as a tree, with what the guard decided at each.
+
+    A span whose parent is missing hangs on the trace.
+    """
+    decided: dict[str, list[str]] = {}
+    for decision in decisions:
+        decided.setdefault(decision["span_id"], []).append(decision_line(decision))
     known = {span["span_id"] for span in spans}
     below: dict[str, list[dict[str, Any]]] = {}
     for span in spans:
         parent = span["parent_span_id"]
         below.setdefault(parent if parent in known and parent != span["span_id"] else "", []).append(span)
     made = Tree(f"[bold]trace {escape(trace_id)}[/bold]")
-    _grow(made, below)
+    _grow(made, below, decided)
     return made
 
 
-def _grow(root: Tree, below: dict[str, list[dict[str, Any]]]) -> None:
+def _grow(root: Tree, below: dict[str, list[dict[str, Any]]], decided: dict[str, list[str]]) -> None:
     """Hang every span below its parent; without recursion, traces may be deeper than Python's stack."""
     waiting: list[tuple[Tree, Iterable[dict[str, Any]]]] = [(root, below.get("", []))]
     while waiting:
         branch, spans = waiting.pop()
-        waiting.extend((branch.add(span_line(span)), below.get(span["span_id"], [])) for span in spans)
+        for span in spans:
+            grown = branch.add(span_line(span))
+            for line in decided.get(span["span_id"], ()):
+                grown.add(line)
+            waiting.append((grown, below.get(span["span_id"], [])))
 
 
 def span_line(span: dict[str, Any]) -> str:
@@ -266,6 +319,14 @@ def span_line(span: dict[str, Any]) -> str:
     if span["status"] == "Error":
         parts.append("[red]error[/red]")
     return "  ".join(parts)
+
+
+def decision_line(decision: dict[str, Any]) -> str:
+    """Return what the guard decided as a line: `deny budget_usd (enforce): execution run may spend ...`."""
+    is_stop = decision["decision"] == "deny" and decision["mode"] == "enforce"
+    told = escape(f"{decision['decision']} {decision['kind']} ({decision['mode']})")
+    reason = f": {escape(decision['reason'])}" if decision["reason"] else ""
+    return f"[{'bold red' if is_stop else 'yellow'}]{told}[/]{reason}"
 
 
 def _cost_of(span: dict[str, Any]) -> str:

@@ -12,24 +12,33 @@ import os
 import signal
 import time
 import uuid
+import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from decimal import Decimal
 from typing import NamedTuple
 
 from opentelemetry import trace
 
 from otel_cost import attributes as names
-from otel_cost.attribution import Budget, budget_of_context, payer_of_context
+from otel_cost.attribution import (
+    Budget,
+    Payer,
+    budget_of_context,
+    payer_of_context,
+    payer_of_environment,
+)
 from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
 from otel_cost.containment import contained, count
 from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
-from otel_cost.guard.calls import EMBEDDINGS, ModelCall
-from otel_cost.guard.ladder import Ladder, Way, changed, is_reached, standing
+from otel_cost.guard.calls import EMBEDDINGS, ModelCall, unseen
+from otel_cost.guard.decisions import tell_refusal
+from otel_cost.guard.ladder import Ladder, Way, changed, is_reached, may_fit, standing
 from otel_cost.guard.records import Records, usd
 from otel_cost.guard.rewrites import Change
+from otel_cost.guard.spans import Unmetered
+from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
@@ -60,6 +69,7 @@ class Ticket:
 
     Attributes:
         held_tokens: Output tokens that are paid for by what is held.
+        spender: What the call is booked under in the report of a refusal.
         change: What must be sent instead of what the application gave; None: nothing else.
         is_last: No call of its budget follows.
     """
@@ -75,6 +85,8 @@ class Ticket:
         "held_tokens",
         "hold",
         "is_last",
+        "metered",
+        "spender",
     )
 
     def __init__(
@@ -86,14 +98,16 @@ class Ticket:
         *,
         held_tokens: int = 0,
         conversation: int = 0,
+        spender: str = "",
         change: Change | None = None,
         is_last: bool = False,
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
-        self.held_tokens, self.conversation = held_tokens, conversation
         self.change, self.is_last = change, is_last
+        self.held_tokens, self.conversation, self.spender = held_tokens, conversation, spender
         self._more: list[Hold] = []
         self._is_closed = False
+        self.metered = guard.unmetered.admitted(budget, call.model)
 
     def keep_up(self, answer: Answer) -> None:
         """Hold more for an answer that is longer than what was held for it.
@@ -113,7 +127,7 @@ class Ticket:
     def answered(self, answer: Answer) -> None:
         """Settle with what the provider says it used, or an estimate where it does not say."""
         try:
-            cost = self._guard.cost(self.call, answer, self.held_tokens)
+            cost = self._guard.cost(self, answer)
         except Exception as error:
             count("price an answer", error)
             cost = self._likely()
@@ -144,7 +158,7 @@ class Ticket:
         """What counts when nobody says: what such calls usually cost, and never more than is held."""
         held = self.hold.amount_picousd if self.hold else 0
         try:
-            likely = self._guard.likely_cost(self.call)
+            likely = self._guard.likely_cost(self)
         except Exception as error:
             count("estimate a call", error)
             return Cost(held)
@@ -187,9 +201,11 @@ class Guard:
         self.policy, self.ledger, self.book = policy, ledger, book
         self.bounds = Bounds()
         self.watches = Watches(thresholds(policy.detectors.thresholds))
+        self.unmetered = Unmetered(self)
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
+        self._process_payer = payer_of_environment(os.environ)
         self._records = Records(self._mode)
         self._ladder = Ladder(
             policy,
@@ -200,6 +216,12 @@ class Guard:
             cost=self._bound_cost,
             is_priced=lambda call: self._known_price(call, Usage(input_tokens=1)) is not None,
         )
+        _guards.add(self)
+
+    def renew_locks(self) -> None:
+        """Take new locks: in a forked child the old ones may belong to threads that it has not."""
+        self._records.renew_lock()
+        self.unmetered.renew_lock()
 
     def admit(self, call: ModelCall) -> Ticket:
         """Hold what a call may cost, waiting while calls in flight hold what it needs.
@@ -223,6 +245,28 @@ class Guard:
             except StopIteration as done:  # noqa: PERF203 (how a generator returns)
                 return _returned(done)
 
+    def budget_around(self) -> Budget | None:
+        """Open what the caller spends, for others to spend it too; None where nobody names an execution."""
+        payer = self._payer()
+        budget = budget_of_context()
+        if budget is None:
+            execution_id = self._execution_of_span(payer.execution_id)
+            if not execution_id:
+                return None
+            budget = Budget(execution_id, f"execution:{execution_id}", payer=payer)
+        self._open(budget)
+        return budget
+
+    def approve(self, execution_id: str, limit_picousd: int) -> None:
+        """Change the limit of an execution, and forget that it was to end."""
+        scope = f"execution:{execution_id}"
+        self.ledger.limit(scope, limit_picousd)
+        self._records.forgive(execution_id, scope)
+        balance = self.ledger.balance(scope)
+        spent = usd(balance.settled_picousd)
+        logger.info("%s may now spend $%.4f; $%.4f is spent", scope, usd(limit_picousd), spent)
+        self._records.decided(names.APPROVED, execution_id, scope, balance)
+
     def failed(self, call: ModelCall, error: Exception) -> None:
         """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
 
@@ -233,39 +277,31 @@ class Guard:
         if self.policy.guard.on_failure == DENY and self._mode == ENFORCE:
             execution_id = budget.execution_id if (budget := budget_of_context()) else ""
             why = f"the guard failed ({type(error).__name__}) and its policy is to deny"
-            raise BudgetExceeded(
-                why, execution_id=execution_id, request=call.target, kind="guard_failed"
-            ) from error
+            exceeded = BudgetExceeded(
+                why, execution_id=execution_id, request=call.target, kind="guard_failed", model=call.model
+            )
+            with contained("record a refusal"):
+                tell_refusal(exceeded, self._mode)
+            raise exceeded from error
 
-    def budget_here(self) -> Budget | None:
-        """Return the budget that a call made here would spend, begun if it was not; None: nobody's."""
-        payer = payer_of_context()
-        budget = self._budget_here(payer.execution_id)
-        if budget is not None:
-            limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
-            self._open(budget, limits.budget_picousd)
-        return budget
-
-    def approve(self, execution_id: str, limit_picousd: int) -> None:
-        """Change the limit of an execution, and forget that it was to end."""
-        scope = f"execution:{execution_id}"
-        self.ledger.limit(scope, limit_picousd)
-        self._records.forgive(execution_id, scope)
-        spent = usd(self.ledger.balance(scope).settled_picousd)
-        logger.info("%s may now spend $%.4f; $%.4f is spent", scope, usd(limit_picousd), spent)
-        self._records.decided(names.APPROVED, execution_id, scope, spent, Decimal(0), usd(limit_picousd))
-
-    def cost(self, call: ModelCall, answer: Answer, held_tokens: int) -> Cost:
+    def cost(self, ticket: Ticket, answer: Answer) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
+        call = ticket.call
         usage = answer.usage_of(call.api.name == EMBEDDINGS)
         if usage is not None:
             text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
-            self.bounds.learn(call, *usage.totals, text)
+            self.bounds.learn(
+                call,
+                *usage.totals,
+                text,
+                conversation=ticket.conversation,
+                response_id=answer.response_id,
+            )
         else:
-            likely = self.bounds.likely(call)
+            likely = self.bounds.likely(call, ticket.conversation)
             known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
             written = self.bounds.text_tokens(call, answer.output_bytes)
-            hidden = self._hidden(call, held_tokens if self._is_strict else likely.output_tokens)
+            hidden = self._hidden(call, ticket.held_tokens if self._is_strict else likely.output_tokens)
             usage = known._replace(output_tokens=max(written, hidden))
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
 
@@ -282,9 +318,10 @@ class Guard:
         )
         return tokens
 
-    def likely_cost(self, call: ModelCall) -> int:
+    def likely_cost(self, ticket: Ticket) -> int:
         """Return what a call like this usually costs, in pico-USD."""
-        return self._price(call, Usage(**self.bounds.likely(call)._asdict()))
+        likely = self.bounds.likely(ticket.call, ticket.conversation)
+        return self._price(ticket.call, Usage(**likely._asdict()))
 
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
@@ -319,10 +356,12 @@ class Guard:
             self.ledger.spend(ticket.budget.scope, cost.picousd)
         else:
             return
+        totals = (cost.input_tokens, cost.output_tokens)
+        self.unmetered.settled(ticket.metered, totals, is_billed=cost.picousd > 0)
         if ticket.is_last and is_failed and not cost.picousd:
             self._records.take_back_last_call(ticket.budget.scope)
         name = ticket.call.model or ticket.call.target
-        self._records.note_call(ticket.budget.execution_id, name, cost.picousd)
+        self._records.note_call(ticket.budget.execution_id, name, ticket.spender, cost.picousd)
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -336,13 +375,38 @@ class Guard:
                 self._records.doom(ticket.budget.execution_id, finding)
         self._warn_of_budget(ticket.budget)
 
+    def spend(self, budget: Budget, picousd: int, model: str) -> None:
+        """Count what a call cost that passed no client."""
+        self._open(budget)
+        self.ledger.spend(budget.scope, picousd)
+        self._records.note_call(budget.execution_id, model, spender(budget.payer, model), picousd)
+        self._warn_of_budget(budget)
+
+    def refuse_if_over(self, model: str) -> None:
+        """Refuse a call that passes no client where its execution has nothing left or was ended.
+
+        Raises:
+            BudgetExceeded: It has, and the policy is enforced.
+        """
+        budget = self.budget_around()
+        if budget is None:
+            return
+        call = unseen(model)
+        self._stop_at((), budget, call)
+        answer = self.ledger.reserve(budget.scope, 1)
+        if isinstance(answer, Hold):
+            self.ledger.release(answer)
+        elif not may_fit(answer):
+            self._refuse(call, budget, refusal=answer)
+
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
-        payer = payer_of_context()
-        budget = self._budget_here(payer.execution_id) or _budget(uuid.uuid4().hex)
+        payer = self._payer()
+        budget = budget_of_context() or self._budget_of_span(payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
-        self._open(budget, limits.budget_picousd)
+        self._open(budget)
         step, watch = read_step(call), self.watches.of(budget.execution_id)
+        call.conversation = step.conversation
         findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
             self._stop_at(findings, budget, call)
@@ -358,6 +422,7 @@ class Guard:
             hold,
             held_tokens=way.bound.output_tokens,
             conversation=step.conversation,
+            spender=spender(payer, way.call.model),
             change=way.change,
             is_last=names.WRAP_UP in way.steps,
         )
@@ -383,33 +448,37 @@ class Guard:
             return way
         as_asked = self._ladder.way(asked)
         with contained("tell of a changed call"):
-            self._tell_steps(as_asked, way, budget)
+            scope, balance = standing(self.ledger, budget)
+            for step in way.steps:
+                shown = changed(step, asked, way.call)
+                told = (budget.execution_id, scope, balance, as_asked)
+                self._records.decided(step, *told, shown=shown)
         return way if self._mode == ENFORCE else as_asked
 
-    def _tell_steps(self, asked: Way, way: Way, budget: Budget) -> None:
-        scope, (limit, settled, _) = standing(self.ledger, budget)
-        told = (scope, usd(settled), usd(asked.cost_picousd), None if limit is None else usd(limit))
-        for step in way.steps:
-            shown = changed(step, asked.call, way.call)
-            self._records.decided(step, budget.execution_id, *told, shown=shown)
-            if message := _STEP_MESSAGES.get(step):
-                about = f"{budget.scope} {step} {asked.call.model}"
-                self._records.warn_once(about, message, {"scope": budget.scope, **shown})
+    def _open(self, budget: Budget) -> None:
+        """Begin a budget and those around it, each with what it was given, else what the policy gives it."""
+        around, limit = budget.around, budget.limit_picousd
+        if around is not None:
+            self._open(around)
+        if limit is None:
+            payer = budget.payer.over(self._process_payer)
+            limit = self.policy.limits_for(agent=payer.agent, feature=payer.feature).budget_picousd
+        self.ledger.open(budget.scope, limit, around.scope if around else "")
 
-    def _open(self, budget: Budget, default_picousd: int | None) -> None:
-        """Begin a budget and those around it, with what an execution gets where nothing else is said."""
-        for each in reversed(tuple(budget.chain())):
-            limit = default_picousd if each.limit_picousd is None else each.limit_picousd
-            self.ledger.open(each.scope, limit, each.within)
+    def _budget_of_span(self, payer: Payer) -> Budget:
+        """Return what a call outside of `execution(...)` spends: its trace, else the script."""
+        execution_id = self._execution_of_span(payer.execution_id)
+        execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
+        return Budget(execution_id, f"execution:{execution_id}", payer=payer)
 
-    def _budget_here(self, execution_id: str) -> Budget | None:
-        """Return what a call made here spends: its execution, else its trace, else the script; else None."""
-        if (budget := budget_of_context()) is not None:
-            return budget
-        if not execution_id:
-            current = trace.get_current_span().get_span_context()
-            execution_id = f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
-        return _budget(execution_id) if execution_id else None
+    def _payer(self) -> Payer:
+        return payer_of_context().over(self._process_payer)
+
+    def _execution_of_span(self, execution_id: str) -> str:
+        if execution_id:
+            return execution_id
+        current = trace.get_current_span().get_span_context()
+        return f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
@@ -466,11 +535,11 @@ class Guard:
             return
         told = (budget.scope, usd(spent), usd(limit))
         if self._records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told):
-            scope = (budget.execution_id, budget.scope)
-            self._records.decided(names.WARNED, *scope, usd(spent), Decimal(0), usd(limit))
+            self._records.decided(names.WARNED, budget.execution_id, budget.scope, balance)
 
     def _bound(self, call: ModelCall) -> Bound:
-        return self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
+        bound_of = self.bounds.worst if self._is_strict else self.bounds.likely
+        return bound_of(call, call.conversation)
 
     def _bound_cost(self, call: ModelCall, bound: Bound) -> int:
         """Return the most that tokens cost: input may all be written to a cache, which costs more."""
@@ -513,16 +582,16 @@ class Guard:
         return None
 
 
-_STEP_MESSAGES = {
-    names.DOWNGRADED: f"%(scope)s: %({names.DOWNGRADED_TO})s is asked instead of %({names.DOWNGRADED_FROM})s",
-    names.CLAMPED: f"%(scope)s has %({names.CLAMPED_OUTPUT_TOKENS})d output tokens left for its next answer",
-    names.WRAP_UP: "%(scope)s has one more call, to sum up",
-}
-"""What is logged of each step, once an execution and model."""
+_guards: weakref.WeakSet[Guard] = weakref.WeakSet()
 
 
-def _budget(execution_id: str) -> Budget:
-    return Budget(execution_id, f"execution:{execution_id}")
+def _after_fork_in_child() -> None:
+    for guard in list(_guards):
+        guard.renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _returned(done: StopIteration) -> Ticket:
@@ -531,8 +600,12 @@ def _returned(done: StopIteration) -> Ticket:
 
 
 def default_guard(policy: Policy | None = None) -> Guard:
-    """Return a guard with a ledger in memory and the catalogue's prices; default: the policy in force."""
-    from otel_cost.ledger.memory import MemoryLedger
+    """Return a guard with the policy's ledger and the catalogue's prices; default: the policy in force.
+
+    Raises:
+        ConfigError: The policy, or the ledger's file, cannot be used.
+    """
+    from otel_cost.ledger.open import open_ledger
 
     policy = policy or Policy.load()
-    return Guard(policy, MemoryLedger(), process_book(policy.prices))
+    return Guard(policy, open_ledger(policy.guard.ledger), process_book(policy.prices))

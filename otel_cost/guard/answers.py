@@ -56,6 +56,7 @@ class Answer:
 
     Attributes:
         model: As the provider names it; empty until it does.
+        response_id: The provider's name of the answer; empty until it says.
         service_tier: As the provider names it; empty where it does not.
         output_bytes: UTF-8 bytes of text received.
         is_final: The provider has said what the whole answer used. Anthropic's first event says a part.
@@ -63,6 +64,7 @@ class Answer:
 
     def __init__(self) -> None:
         self.model = ""
+        self.response_id = ""
         self.service_tier = ""
         self.output_bytes = 0
         self.is_final = False
@@ -118,6 +120,8 @@ class Answer:
                 model = holder.get("model") or holder.get("modelVersion")
                 tier = holder.get("service_tier") or holder.get("serviceTier")
                 self.model = model if isinstance(model, str) else self.model
+                named = holder.get("id") or holder.get("responseId")
+                self.response_id = self.response_id or (named if isinstance(named, str) else "")
                 self.service_tier = tier if isinstance(tier, str) else self.service_tier
         tier = self._reported.get("service_tier")
         self.service_tier = tier if isinstance(tier, str) else self.service_tier

@@ -1,7 +1,8 @@
 """How much a call can cost before it is sent: input and output tokens, bounded and learnt.
 
 A token covers at least one byte of text, so the bytes of a prompt bound its tokens. What a model's own
-answers report makes the bound tighter: the most tokens per byte seen so far, with a margin.
+answers report makes the bound better: what the same conversation was counted as before, and how dear the
+model's tokenizer is.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import math
 import re
 import threading
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.prompts import SEAM_TOKENS, Sketch, most_tokens, new_part, sketch
 
-MARGIN = 1.5
-"""Times the most tokens per byte seen: prose has 0.2 to 0.3, code 0.4, base64 and rare scripts up to 0.8."""
+MARGIN = 1.1
+"""Times the most tokens that a model was seen to make of a prompt, where its tokenizer is dearer than those
+that `prompts.most_tokens` was measured with."""
 MIN_SAMPLES = 5
 """Answers needed before what was learnt is used."""
 TYPICAL_TOKENS_PER_BYTE = 0.3
@@ -32,10 +35,18 @@ UNLIMITED_OUTPUT_TOKENS = 32_768
 TYPICAL_OUTPUT_TOKENS = 1_024
 """Used for an estimate before anything is learnt."""
 MAX_MODELS = 512
+MAX_CONVERSATIONS = 2_048
+"""Conversations whose last prompt is remembered, at some 3 kB each."""
+MAX_HISTORIES = 4_096
+"""Histories kept by providers whose size is remembered."""
+UNKNOWN_HISTORY_TOKENS = 200_000
+"""Taken for a history that the provider keeps and nobody here has seen grow: the context of most models."""
 BYTES_PER_OUTPUT_TOKEN = 4.0
 """Of streamed text before anything is learnt; English has 4 to 5, most other scripts 2 to 3."""
 _PLAUSIBLE_BYTES_PER_TOKEN = (1.5, 8.0)
 
+K = TypeVar("K")
+V = TypeVar("V")
 
 _THINKING = re.compile(
     r"(?:^|[/.:_-])(?:o[1-9]\b|gpt-5|gpt-oss|deepseek-(?:reasoner|r1)|qwq|grok-(?:3-mini|4)|magistral)|thinking",
@@ -66,20 +77,31 @@ class Bound(NamedTuple):
 class _Learnt:
     """What the answers of one model taught: a histogram of output sizes, and the most tokens per byte."""
 
-    __slots__ = ("answers", "buckets", "text_bytes", "text_tokens", "tokens_per_byte")
+    __slots__ = (
+        "answers",
+        "buckets",
+        "prompts",
+        "text_bytes",
+        "text_tokens",
+        "tokens_per_byte",
+        "tokens_per_most",
+    )
 
     def __init__(self) -> None:
-        self.answers = self.text_bytes = self.text_tokens = 0
-        self.tokens_per_byte = 0.0
+        self.answers = self.prompts = self.text_bytes = self.text_tokens = 0
+        self.tokens_per_byte = self.tokens_per_most = 0.0
         self.buckets = [0] * 32
 
-    def learn(self, prompt_bytes: int, input_tokens: int, output_tokens: int, text: tuple[int, int]) -> None:
+    def learn_prompt(self, prompt: bytes, input_tokens: int) -> None:
+        self.prompts += 1
+        self.tokens_per_byte = max(self.tokens_per_byte, input_tokens / len(prompt))
+        counted = max(0, input_tokens - OVERHEAD_TOKENS)
+        self.tokens_per_most = max(self.tokens_per_most, counted / most_tokens(prompt))
+
+    def learn_answer(self, output_tokens: int, text: tuple[int, int]) -> None:
         self.answers += 1
         self.text_bytes += text[0]
         self.text_tokens += text[1]
-        if prompt_bytes:
-            ratio = max(0, input_tokens - OVERHEAD_TOKENS) / prompt_bytes
-            self.tokens_per_byte = max(self.tokens_per_byte, ratio)
         self.buckets[min(output_tokens.bit_length(), 31)] += 1
 
     def output_p99(self) -> int:
@@ -92,30 +114,49 @@ class _Learnt:
         return 1
 
 
+class _Counted(NamedTuple):
+    """A prompt of a conversation, and the tokens the provider counted."""
+
+    sketch: Sketch
+    input_tokens: int
+
+
 class Bounds:
-    """Bounds calls, and learns from their answers. A few hundred bytes a model."""
+    """Bounds calls, and learns from their answers: some 300 bytes a model, 3 kB a conversation."""
 
     def __init__(self) -> None:
         self._learnt: OrderedDict[tuple[str, str], _Learnt] = OrderedDict()
+        self._counted: OrderedDict[tuple[str, str, int], _Counted] = OrderedDict()
+        self._histories: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def worst(self, call: ModelCall) -> Bound:
-        """Return what a call can use at most, its own output limit believed."""
-        learnt = self._learnt.get((call.provider, call.model))
-        is_known = learnt is not None and learnt.answers >= MIN_SAMPLES
-        ratio = min(1.0, learnt.tokens_per_byte * MARGIN) if learnt is not None and is_known else 1.0
-        output = UNLIMITED_OUTPUT_TOKENS if call.output_limit is None else call.output_limit
-        return _bound(call, ratio, output)
+    def worst(self, call: ModelCall, conversation: int = 0) -> Bound:
+        """Return what a call can use at most, its own output limit believed.
 
-    def likely(self, call: ModelCall) -> Bound:
+        Args:
+            conversation: What tells conversations apart; 0 where it is not known.
+        """
+        text = self._most(call, call.prompt)
+        if counted := self._before(call, conversation):
+            added = self._most(call, new_part(call.prompt, counted.sketch))
+            text = min(text, counted.input_tokens + added + SEAM_TOKENS)
+        output = UNLIMITED_OUTPUT_TOKENS if call.output_limit is None else call.output_limit
+        return _bound(call, text + self._kept(call), output)
+
+    def likely(self, call: ModelCall, conversation: int = 0) -> Bound:
         """Return what a call will hardly pass, going by what the model answered before."""
         learnt = self._learnt.get((call.provider, call.model))
         ratio, output = TYPICAL_TOKENS_PER_BYTE, TYPICAL_OUTPUT_TOKENS
+        if learnt is not None and learnt.prompts >= MIN_SAMPLES:
+            ratio = min(1.0, learnt.tokens_per_byte)
         if learnt is not None and learnt.answers >= MIN_SAMPLES:
-            ratio, output = min(1.0, learnt.tokens_per_byte), learnt.output_p99()
+            output = learnt.output_p99()
         if call.output_limit is not None:
             output = min(output, call.output_limit)
-        return _bound(call, ratio, output)
+        text = len(call.prompt) * ratio
+        if counted := self._before(call, conversation):
+            text = counted.input_tokens + len(new_part(call.prompt, counted.sketch)) * ratio
+        return _bound(call, math.ceil(text) + self._kept(call), output)
 
     def text_tokens(self, call: ModelCall, text_bytes: int) -> int:
         """Return about how many tokens a text that a model wrote is."""
@@ -127,18 +168,64 @@ class Bounds:
         return math.ceil(text_bytes / each)
 
     def learn(
-        self, call: ModelCall, input_tokens: int, output_tokens: int, text: tuple[int, int] = (0, 0)
+        self,
+        call: ModelCall,
+        input_tokens: int,
+        output_tokens: int,
+        text: tuple[int, int] = (0, 0),
+        *,
+        conversation: int = 0,
+        response_id: str = "",
     ) -> None:
-        """Remember what an answer used; `text` is the bytes and the tokens of what it wrote to be read."""
-        prompt_bytes = 0 if call.files else call.prompt_bytes
+        """Remember what an answer used.
+
+        Args:
+            text: The bytes and the tokens of what the model wrote to be read.
+            conversation: As for `worst`.
+            response_id: The provider's name of the answer, which a later call may continue.
+        """
+        is_whole = bool(call.prompt) and not call.files and not call.history
+        counted = _Counted(sketch(call.prompt), input_tokens) if is_whole and conversation else None
         with self._lock:
             learnt = self._learnt.setdefault((call.provider, call.model), _Learnt())
-            learnt.learn(prompt_bytes, input_tokens, output_tokens, text)
-            if len(self._learnt) > MAX_MODELS:
-                self._learnt.popitem(last=False)
+            learnt.learn_answer(output_tokens, text)
+            if is_whole:
+                learnt.learn_prompt(call.prompt, input_tokens)
+            _trim(self._learnt, MAX_MODELS)
+            if counted:
+                _remember(self._counted, (call.provider, call.model, conversation), counted)
+                _trim(self._counted, MAX_CONVERSATIONS)
+            for name in filter(None, (call.history, response_id)):
+                _remember(self._histories, name, input_tokens + output_tokens)
+            _trim(self._histories, MAX_HISTORIES)
+
+    def _most(self, call: ModelCall, text: bytes) -> int:
+        """Return how many tokens a text can be to this model: never more than it has bytes."""
+        learnt = self._learnt.get((call.provider, call.model))
+        dearness = max(1.0, learnt.tokens_per_most * MARGIN) if learnt else 1.0
+        return min(len(text), math.ceil(most_tokens(text) * dearness))
+
+    def _before(self, call: ModelCall, conversation: int) -> _Counted | None:
+        if not conversation or call.files or call.history:
+            return None
+        return self._counted.get((call.provider, call.model, conversation))
+
+    def _kept(self, call: ModelCall) -> int:
+        """Return the tokens that the provider adds from what it keeps itself."""
+        return self._histories.get(call.history, UNKNOWN_HISTORY_TOKENS) if call.history else 0
 
 
-def _bound(call: ModelCall, tokens_per_byte: float, output_tokens: int) -> Bound:
-    text = math.ceil(call.prompt_bytes * tokens_per_byte)
+def _remember(memory: OrderedDict[K, V], name: K, value: V) -> None:
+    memory[name] = value
+    memory.move_to_end(name)
+
+
+def _trim(memory: OrderedDict[K, V], size: int) -> None:
+    while len(memory) > size:
+        memory.popitem(last=False)
+
+
+def _bound(call: ModelCall, text_tokens: int, output_tokens: int) -> Bound:
     files = max(call.files * MEDIA_TOKENS, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
-    return Bound(text + files + OVERHEAD_TOKENS, 0 if call.api.name == EMBEDDINGS else output_tokens)
+    output = 0 if call.api.name == EMBEDDINGS else output_tokens
+    return Bound(text_tokens + files + OVERHEAD_TOKENS, output)

@@ -166,15 +166,17 @@ class ModelCall:
         model: As the request names it; empty when it cannot be read.
         output_limit: Output tokens the request allows, over all answers; None when it sets no limit.
         body: The parsed body; empty when it is not JSON.
-        prompt_bytes: Size of the body on the wire, without the files in it.
+        prompt: The body as it is sent, without the files in it.
         file_bytes: Size of the files in it: images, sound, documents.
         files: How many there are, those behind links included.
         service_tier: As the request asks; empty where it does not.
         writes_cache: The request asks for its prompt to be kept, which costs more than reading it.
         url: Whole, with its query, which may hold a key.
+        conversation: What tells conversations apart; 0 where it is not known.
         is_fixed: Its bytes are signed, so that nothing of it can be changed.
         can_hide: Who sends it can keep a part of the answer from the application.
         hides_usage: That part is the usage, which the application has not asked for.
+        history: Names what the provider adds to the prompt from what it keeps; empty where it adds nothing.
         target: Method, host and path, for people; never the query, which may hold a key.
     """
 
@@ -185,15 +187,25 @@ class ModelCall:
     is_stream: bool
     output_limit: int | None
     body: Json = field(repr=False, default_factory=dict)
-    prompt_bytes: int = 0
+    prompt: bytes = field(repr=False, default=b"")
     file_bytes: int = 0
     files: int = 0
     service_tier: str = ""
     writes_cache: bool = False
+    history: str = ""
     url: str = field(repr=False, default="")
+    conversation: int = 0
     is_fixed: bool = False
     can_hide: bool = False
     hides_usage: bool = False
+
+
+_UNSEEN = Api("unseen", re.compile(r"(?!)"))
+
+
+def unseen(model: str) -> ModelCall:
+    """Return a call of which nothing is known but the model: it passes no client, as through gRPC."""
+    return ModelCall(_UNSEEN, "", model, "a call that passes no client", is_stream=False, output_limit=None)
 
 
 def recognise(
@@ -236,9 +248,10 @@ def recognise(
         api.is_stream(parts.path, read),
         output_limit(api, read),
         read,
-        *_sizes(body, read),
+        *_parted(body, read),
         _text(read.get("service_tier") or read.get("serviceTier")),
         _mentions(body, "cache_control") or _mentions(body, "cachePoint"),
+        _history(read),
         url,
     )
 
@@ -297,31 +310,47 @@ def _mentions(body: bytes | str | None, word: str) -> bool:
     return word in body if isinstance(body, str) else word.encode() in body
 
 
-def _sizes(body: bytes | str | None, read: Json) -> tuple[int, int, int]:
-    """Return the bytes of a body that are not files, those that are, and how many files there are."""
+def _parted(body: bytes | str | None, read: Json) -> tuple[bytes, int, int]:
+    """Return a body without its files, the bytes of these, and how many there are."""
     if not body:
-        return 0, 0, 0
+        return b"", 0, 0
     text = body if isinstance(body, bytes) else body.encode()
     if not any(mark in text for mark in _FILE_MARKS):
-        return len(text), 0, 0
-    file_bytes, files = _files(read)
-    return max(0, len(text) - file_bytes), file_bytes, files
+        return text, 0, 0
+    files = list(_files(read))
+    for file in filter(None, files):
+        text = text.replace(file.encode(), b"")
+    return text, sum(map(len, files)), len(files)
 
 
-def _files(value: Any, key: str = "") -> tuple[int, int]:
+def _files(value: Any, key: str = "") -> Iterator[str]:
+    """Yield the files in a body, empty where it holds only a link to one."""
     if isinstance(value, str):
         if key not in _FILE_KEYS:
-            return 0, 0
+            return
         if value.startswith(("http://", "https://", "gs://", "s3://")):
-            return 0, 1
-        is_file = len(value) >= _MIN_FILE_BYTES and " " not in value[:_MIN_FILE_BYTES]
-        return (len(value), 1) if is_file else (0, 0)
-    found: list[tuple[int, int]] = []
-    if isinstance(value, dict):
-        found = [_files(item, name) for name, item in value.items()]
+            yield ""
+        elif len(value) >= _MIN_FILE_BYTES and " " not in value[:_MIN_FILE_BYTES]:
+            yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _files(item, name)
     elif isinstance(value, list):
-        found = [_files(item, key) for item in value]
-    return sum(size for size, _ in found), sum(count for _, count in found)
+        for item in value:
+            yield from _files(item, key)
+
+
+def _history(body: Json) -> str:
+    """Name what the provider adds: an earlier response, a conversation, a cached or stored prompt.
+
+    https://platform.openai.com/docs/guides/conversation-state, https://ai.google.dev/gemini-api/docs/caching
+    """
+    for key in ("previous_response_id", "conversation", "cachedContent", "prompt"):
+        value = body.get(key)
+        named = value.get("id") if isinstance(value, dict) else value
+        if isinstance(named, str) and named and (key != "prompt" or value is not named):
+            return named
+    return ""
 
 
 def _first_count(body: Json, places: tuple[tuple[str, ...], ...]) -> int | None:

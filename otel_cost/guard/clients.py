@@ -5,6 +5,7 @@ A client's `send` is wrapped, not its transport: transports are replaced, by Lit
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import json
 import threading
@@ -18,10 +19,11 @@ from urllib.parse import urlsplit
 import wrapt
 from opentelemetry import trace
 
+from otel_cost import second_line
 from otel_cost.budgets import OFF, Policy
 from otel_cost.containment import contained, count
 from otel_cost.errors import BudgetExceeded
-from otel_cost.guard import Guard, Ticket, default_guard
+from otel_cost.guard import Guard, Ticket, children, default_guard
 from otel_cost.guard.answers import Reader, read_answer
 from otel_cost.guard.calls import ModelCall, Told, recognise, told_by
 from otel_cost.guard.rewrites import Change, UsageFilter
@@ -44,8 +46,11 @@ _current: list[Guard] = []
 def install(guard: Guard) -> None:
     """Guard every client, those imported already and those imported later, with this guard and no other."""
     _current[:] = [guard]
+    second_line.in_force[:] = [guard.unmetered]
     with contained("carry budgets into threads"):
         _follow_threads()
+    with contained("carry budgets into child processes"):
+        children.follow()
     with _install_lock:
         for module, hook in _HOOKS.items():
             if module not in _installed:
@@ -74,19 +79,20 @@ def ensure(policy: Policy | None = None) -> None:
             install(default_guard(policy))
 
 
-def current() -> Guard | None:
-    """Return the guard in force; None where there is none."""
-    return _current[0] if _current else None
-
-
 def is_on() -> bool:
     """Whether clients are guarded, and threads followed."""
     return bool(_current)
 
 
+def current() -> Guard | None:
+    """Return the guard in force, if one is."""
+    return _current[0] if _current else None
+
+
 def uninstall() -> None:
     """Let every request pass from now on."""
     _current.clear()
+    second_line.in_force.clear()
 
 
 def _contained_hook(name: str, hook: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -318,9 +324,24 @@ class _Meter:
             reader.finish()
         self._ticket.answered(answer)
 
+    def __enter__(self) -> None:
+        """Read a stream: its end, or an error in it, settles the call."""
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is not GeneratorExit:  # that may come from the garbage collector; see below
+            self.finish()
+
     def __del__(self) -> None:
-        """Nobody read the answer to its end, or closed it."""
-        if self._reader is not None:
+        """Nobody read the answer to its end, or closed it.
+
+        The garbage collector may come by while this thread holds a lock that settling takes, so another one
+        does it.
+        """
+        if self._reader is None:
+            return
+        try:
+            _thread.start_new_thread(self.finish, ())
+        except RuntimeError:  # the interpreter ends
             self.finish()
 
 
@@ -394,18 +415,17 @@ class _SyncStream:
         self._inner, self._meter, self._hidden = inner, meter, hidden
 
     def __iter__(self) -> Iterator[bytes]:
-        try:
-            for chunk in self._inner:
-                self._meter.feed(chunk)
-                if shown := chunk if self._hidden is None else self._hidden.feed(chunk):
-                    yield shown
-            if self._hidden is not None and (rest := self._hidden.finish()):
-                yield rest
-        except BudgetExceeded:
-            self._inner.close()
-            raise
-        finally:
-            self._meter.finish()
+        with self._meter:
+            try:
+                for chunk in self._inner:
+                    self._meter.feed(chunk)
+                    if shown := chunk if self._hidden is None else self._hidden.feed(chunk):
+                        yield shown
+                if self._hidden is not None and (rest := self._hidden.finish()):
+                    yield rest
+            except BudgetExceeded:
+                self._inner.close()
+                raise
 
     def close(self) -> None:
         try:
@@ -630,12 +650,10 @@ class _MeteredRaw(_Proxy):
             raise
 
     def _self_each(self, chunks: Iterator[bytes], *, is_decoded: bool) -> Iterator[bytes]:
-        try:
+        with self._self_meter:
             for chunk in chunks:
                 self._self_feed(chunk, is_decoded=is_decoded)
                 yield chunk
-        finally:
-            self._self_meter.finish()
 
     def close(self) -> None:
         try:

@@ -41,7 +41,7 @@ def spending() -> Spending | None:
     Costs microseconds, so that a tool may ask before it begins something dear.
     """
     guard = clients.current()
-    budget = guard.budget_here() if guard else None
+    budget = guard.budget_around() if guard else None
     if guard is None or budget is None:
         return None
     scope, (limit, settled, reserved) = standing(guard.ledger, budget)

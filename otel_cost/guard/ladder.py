@@ -125,7 +125,7 @@ class Ladder:
 
     def _plain(self, way: Way, budget: Budget, is_late: bool) -> Outcome:
         answer = self._ledger.reserve(budget.scope, way.cost_picousd, owner=way.call.target)
-        return Outcome(way, answer, isinstance(answer, Refusal) and not is_late and _may_fit(answer))
+        return Outcome(way, answer, isinstance(answer, Refusal) and not is_late and may_fit(answer))
 
     def _fitted(self, asked: Way, ways: list[Way], budget: Budget, scope: str, is_late: bool) -> Outcome:
         """Try the ways that leave the answer as long as it was asked for, then shorter ones."""
@@ -135,7 +135,7 @@ class Ladder:
             answer = self._hold(way, budget, kept)
             if isinstance(answer, Hold):
                 return Outcome(way, answer)
-            if not is_late and _may_fit(answer):
+            if not is_late and may_fit(answer):
                 return Outcome(way, answer, may_wait=True)
             refusals.append(answer)
         found = None
@@ -193,7 +193,9 @@ class Ladder:
         """Return what is kept back for the last call: one more like this, with its answer, and a page."""
         if not self._policy.ladder.wrap_up_call:
             return 0
-        answer = min(self._bounds.likely(way.call).output_tokens, way.bound.output_tokens)
+        answer = min(
+            self._bounds.likely(way.call, way.call.conversation).output_tokens, way.bound.output_tokens
+        )
         return self._cost(way.call, Bound(way.bound.input_tokens + answer, LAST_OUTPUT_TOKENS))
 
     def _hold(self, way: Way, budget: Budget, kept: _Kept) -> Hold | Refusal:
@@ -318,7 +320,7 @@ def is_reached(ratio: float | None, balance: Balance) -> bool:
     return ratio is not None and limit is not None and settled >= limit * Decimal(str(ratio))
 
 
-def _may_fit(refusal: Refusal) -> bool:
+def may_fit(refusal: Refusal) -> bool:
     """Whether a refused call fits once the calls in flight give back what they hold."""
     balance = refusal.balance
     return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)

@@ -8,9 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TypeVar
-
-from opentelemetry import trace
+from typing import TYPE_CHECKING, TypeVar
 
 from otel_cost import attributes as names
 from otel_cost.attribution import Budget
@@ -19,9 +17,13 @@ from otel_cost.containment import contained
 from otel_cost.detectors import LIMIT, Finding
 from otel_cost.errors import BudgetExceeded
 from otel_cost.guard.calls import ModelCall
+from otel_cost.guard.decisions import tell_refusal, tell_step
+from otel_cost.guard.spenders import Spenders
 from otel_cost.ledger import Balance, Refusal
-from otel_cost.money import PICO
-from otel_cost.usage import MODEL, classify
+from otel_cost.money import PICO, usd_text
+
+if TYPE_CHECKING:
+    from otel_cost.guard.ladder import Way
 
 logger = logging.getLogger("otel_cost")
 
@@ -30,6 +32,14 @@ MAX_NOTED = 4_096
 """Executions of which something is remembered for a report."""
 
 T = TypeVar("T")
+
+
+_MESSAGES = {
+    names.DOWNGRADED: f"%(scope)s: %({names.DOWNGRADED_TO})s is asked instead of %({names.DOWNGRADED_FROM})s",
+    names.CLAMPED: f"%(scope)s has %({names.CLAMPED_OUTPUT_TOKENS})d output tokens left for its next answer",
+    names.WRAP_UP: "%(scope)s has one more call, to sum up",
+}
+"""What is logged of each decision, once an execution and model."""
 
 
 class Records:
@@ -46,6 +56,11 @@ class Records:
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._last_call_of: OrderedDict[str, None] = OrderedDict()
+        self._spenders = Spenders()
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """Take a new lock: in a forked child the old one may belong to a thread that it has not."""
         self._lock = threading.Lock()
 
     def doom(self, execution_id: str, finding: Finding) -> None:
@@ -91,11 +106,12 @@ class Records:
             logger.warning(message, *args)
         return True
 
-    def note_call(self, execution_id: str, name: str, cost_picousd: int) -> None:
+    def note_call(self, execution_id: str, name: str, spender: str, cost_picousd: int) -> None:
         """Remember a call for the report of a refusal."""
         if not cost_picousd:
             return
         with self._lock:
+            self._spenders.add(execution_id, spender, cost_picousd)
             calls = self._last_calls.get(execution_id) or deque(maxlen=LAST_CALLS)
             calls.append(f"{name} ${usd(cost_picousd):.6f}")
             _put(self._last_calls, execution_id, calls)
@@ -105,9 +121,8 @@ class Records:
         refused = self._count_refusal(exceeded.execution_id)
         is_news = refused == 1 and self._mode != SHADOW
         logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
-        limit = exceeded.limit_usd
-        told = (exceeded.spent_usd, exceeded.asked_usd, limit, exceeded.kind)
-        self.decided(names.REFUSED, exceeded.execution_id, exceeded.scope, *told)
+        with contained("record a refusal"):
+            tell_refusal(exceeded, self._mode, number=refused)
         return refused
 
     def decided(
@@ -115,36 +130,39 @@ class Records:
         name: str,
         execution_id: str,
         scope: str,
-        spent_usd: Decimal,
-        asked_usd: Decimal,
-        limit_usd: Decimal | None,
-        kind: str = "budget_usd",
+        balance: Balance,
+        asked: Way | None = None,
+        *,
         shown: Mapping[str, str | int] = MappingProxyType({}),
     ) -> None:
-        """Put a decision on the current span, for traces and the warehouse.
+        """Tell what was decided about a call, on a span and, what an operator should know, in the log.
 
         Args:
             name: One of `attributes.DECISIONS`.
+            asked: The call as the application asked for it.
             shown: What was changed, which the span of the call shows too where it was done.
         """
         with contained("record a decision"):
-            span = trace.get_current_span()
-            if not span.is_recording():
-                return
-            facts: dict[str, str | int] = {
-                "otel_cost.kind": kind,
-                "otel_cost.mode": self._mode,
-                names.EXECUTION_ID[0]: execution_id,
-                "otel_cost.scope": scope,
-                "otel_cost.spent_usd": str(spent_usd),
-                "otel_cost.asked_usd": str(asked_usd),
-                **shown,
+            limit, settled, reserved = balance
+            amounts = {
+                names.DECISION_LIMIT_USD: limit,
+                names.DECISION_SPENT_USD: settled,
+                names.DECISION_RESERVED_USD: reserved,
+                names.DECISION_ASKED_USD: asked.cost_picousd if asked else 0,
             }
-            if limit_usd is not None:
-                facts["otel_cost.limit_usd"] = str(limit_usd)
-            span.add_event(name, facts)
-            if self._mode == ENFORCE and classify(getattr(span, "attributes", None) or {}) == MODEL:
-                span.set_attributes({**shown, names.REFUSED: True} if name == names.REFUSED else shown)
+            told = {
+                names.DECISION_KIND: "budget_usd",
+                names.DECISION_MODE: self._mode,
+                names.EXECUTION_ID[0]: execution_id,
+                names.DECISION_SCOPE: scope,
+                names.DECISION_MODEL: asked.call.model if asked else "",
+                **{name: usd_text(amount) for name, amount in amounts.items() if amount is not None},
+                **{name: str(value) for name, value in shown.items()},
+            }
+            tell_step(name, told, shown if self._mode == ENFORCE else {})
+        if (message := _MESSAGES.get(name)) and asked is not None:
+            about = f"{scope} {name} {asked.call.model}"
+            self.warn_once(about, message, {"scope": scope, **shown})
 
     def explain(
         self,
@@ -166,7 +184,9 @@ class Records:
             reserved_usd=usd(balance.reserved_picousd),
             asked_usd=usd(refusal.asked_picousd) if refusal else Decimal(0),
             request=f"{call.target} ({call.model})" if call.model else call.target,
+            model=call.model,
             last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
+            top_components=self._spenders.top(budget.execution_id),
         )
 
     def _count_refusal(self, execution_id: str) -> int:

@@ -174,12 +174,11 @@ def with_note(call: ModelCall, note: str, *, is_last: bool = False) -> ModelCall
     body = write(call.body, note)
     if body is call.body:
         return call
-    size = len(note.encode()) + _NOTE_OVERHEAD_BYTES
-    return replace(call, body=body, prompt_bytes=call.prompt_bytes + size)
+    return replace(call, body=body, prompt=call.prompt + _NOTE_MARKS + note.encode())
 
 
-_NOTE_OVERHEAD_BYTES = 64
-"""Marks around a note: `{"type":"text","text":""}` and what makes a list of a text."""
+_NOTE_MARKS = b'[{"type":"input_text","text":""},{"type":"input_text","text":""}]'
+"""What is written around a note at most."""
 
 
 def without_tools(call: ModelCall) -> ModelCall:

@@ -7,11 +7,12 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
-from otel_cost.ledger import CLOSED, EXPIRED, OPEN, Balance, Hold, Refusal
+from otel_cost.ledger import CLOSED, EXPIRED, OPEN, Balance, Hold, Ledger, Refusal
 
 HOLD_TTL_S = 3_600.0
 """When a hold counts as spent: longer than any client waits, the SDKs give up after 10 minutes."""
@@ -36,6 +37,10 @@ class _Account:
     def chain(self) -> tuple[_Account, ...]:
         return (self,) if self.around is None else (self, *self.around.chain())
 
+    @property
+    def within(self) -> str:
+        return "" if self.around is None else self.around.scope
+
     def has_room(self, amount_picousd: int) -> bool:
         limit = self.limit_picousd
         return limit is None or self.settled_picousd + self.reserved_picousd + amount_picousd <= limit
@@ -44,9 +49,30 @@ class _Account:
         return Balance(self.limit_picousd, self.settled_picousd, self.reserved_picousd)
 
 
+class Taker(Ledger, Protocol):
+    """A ledger that can take over scopes of this one."""
+
+    def put(self, scopes: Sequence[tuple[str, str, Balance]], holds: Sequence[Hold]) -> list[Hold]:
+        """Take scopes, outer ones first, with what each is within, and open holds. Returns its own holds."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Held(Hold):
     accounts: tuple[_Account, ...] = ()
+    moved_to: tuple[Taker, Hold] | None = None
+
+
+class Moved(Exception):  # noqa: N818 (an answer, not an error)
+    """What was asked for is kept in another ledger by now.
+
+    Attributes:
+        ledger: That one.
+        hold: The hold there, where one was asked for.
+    """
+
+    def __init__(self, ledger: Taker, hold: Hold | None = None) -> None:
+        self.ledger, self.hold = ledger, hold
 
 
 class MemoryLedger:
@@ -74,13 +100,17 @@ class MemoryLedger:
         self._ttl_s, self._max_scopes, self._clock = hold_ttl_s, max_scopes, clock
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._open: OrderedDict[int, _Held] = OrderedDict()
+        self._moved: OrderedDict[str, Taker] = OrderedDict()
         self._lock = threading.Lock()
         _ledgers.add(self)
 
     def open(self, scope: str, limit_picousd: int | None, within: str = "") -> None:
         """Begin a scope, inside another one or none. One that is open stays as it is."""
         with self._lock:
+            if within in self._moved and scope not in self._accounts:
+                self._note_moved(scope, self._moved[within])
             if scope not in self._accounts:
+                self._check_is_here(scope)
                 self._add(_Account(scope, limit_picousd, self._account(within) if within else None))
 
     def limit(self, scope: str, limit_picousd: int | None) -> None:
@@ -94,7 +124,7 @@ class MemoryLedger:
         Raises:
             ValueError: The amount is negative.
         """
-        _check(amount_picousd)
+        check_amount(amount_picousd)
         now = self._clock()
         with self._lock:
             self._expire(now)
@@ -115,9 +145,13 @@ class MemoryLedger:
         Raises:
             ValueError: The amount is negative.
         """
-        _check(actual_picousd)
+        check_amount(actual_picousd)
         with self._lock:
-            return isinstance(hold, _Held) and self._close(hold, actual_picousd)
+            if not isinstance(hold, _Held):
+                return False
+            if hold.moved_to is not None:
+                raise Moved(*hold.moved_to)
+            return self._close(hold, actual_picousd)
 
     def release(self, hold: Hold) -> bool:
         """Give a hold back. Returns False, and changes nothing, when it was closed before."""
@@ -125,7 +159,7 @@ class MemoryLedger:
 
     def spend(self, scope: str, amount_picousd: int) -> None:
         """Add what was spent without a hold. It counts even where it passes the limit."""
-        _check(amount_picousd)
+        check_amount(amount_picousd)
         with self._lock:
             for account in self._account(scope).chain():
                 account.settled_picousd += amount_picousd
@@ -136,6 +170,8 @@ class MemoryLedger:
         with self._lock:
             self._expire(now)
             account = self._accounts.get(scope)
+            if account is None:
+                self._check_is_here(scope)
             return account.balance() if account else Balance(None, 0, 0)
 
     @property
@@ -145,6 +181,50 @@ class MemoryLedger:
 
     def __len__(self) -> int:
         return len(self._accounts)
+
+    def move(self, scope: str, to: Callable[[], Taker]) -> Taker | None:
+        """Hand a scope over to another ledger, with what is around and inside of it and their open holds.
+
+        From now on this ledger answers `Moved` for them. Nothing changes when the other ledger fails.
+
+        Args:
+            to: Gives the other ledger, once it is needed.
+
+        Returns:
+            The ledger that has it; None where nothing limits the scope, which stays.
+        """
+        with self._lock:
+            if scope in self._moved:
+                return self._moved[scope]
+            chain = self._account(scope).chain()
+            if all(account.limit_picousd is None for account in chain):
+                return None
+            accounts = [each for each in self._accounts.values() if each.chain()[-1] is chain[-1]]
+            accounts.sort(key=lambda each: len(each.chain()))
+            holds = [hold for hold in self._open.values() if hold.accounts[-1] is chain[-1]]
+            taker = to()
+            moved = taker.put([(each.scope, each.within, each.balance()) for each in accounts], holds)
+            for hold, there in zip(holds, moved, strict=True):
+                del self._open[id(hold)]
+                hold.moved_to = (taker, there)
+            for account in accounts:
+                del self._accounts[account.scope]
+                self._note_moved(account.scope, taker)
+            return taker
+
+    def leave(self, scope: str, to: Taker) -> None:
+        """Answer `Moved` for a scope that another ledger keeps."""
+        with self._lock:
+            self._note_moved(scope, to)
+
+    def _note_moved(self, scope: str, to: Taker) -> None:
+        self._moved[scope] = to
+        if len(self._moved) > self._max_scopes:
+            self._moved.popitem(last=False)
+
+    def _check_is_here(self, scope: str) -> None:
+        if scope in self._moved:
+            raise Moved(self._moved[scope])
 
     def forget_holds(self) -> None:
         """Drop every open hold, and take a new lock: in a forked child both belong to threads it has not."""
@@ -184,6 +264,7 @@ class MemoryLedger:
     def _account(self, scope: str) -> _Account:
         found = self._accounts.get(scope)
         if found is None:
+            self._check_is_here(scope)
             return self._add(_Account(scope, None))
         self._accounts.move_to_end(scope)
         return found
@@ -209,7 +290,12 @@ class MemoryLedger:
                 return
 
 
-def _check(amount_picousd: int) -> None:
+def check_amount(amount_picousd: int) -> None:
+    """Refuse an amount below zero.
+
+    Raises:
+        ValueError: It is.
+    """
     if amount_picousd < 0:
         raise ValueError(f"an amount of {amount_picousd} pico-USD is negative")
 

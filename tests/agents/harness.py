@@ -164,7 +164,7 @@ class Program:
         inherited = {
             name: text
             for name, text in os.environ.items()
-            if not name.startswith(("OTEL_", "OPENAI_", "ANTHROPIC_", "TRACEPARENT", "PYTHON"))
+            if not name.startswith(("OTEL_", "OPENAI_", "ANTHROPIC_", "TRACEPARENT", "BAGGAGE", "PYTHON"))
         }
         environ = inherited | {"PYTHONWARNINGS": "default"} | dict(self.environment)
         for given in more:

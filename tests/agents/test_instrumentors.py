@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,43 @@ def test_an_instrumentor_is_loaded_when_its_library_is_imported(install, tmp_pat
 
     instrumentor: ModuleType = sys.modules["openinference_instrumentation_groq"]
     assert instrumentor.calls == [{"skip_dep_check": True}]
+
+
+@pytest.mark.parametrize("home", ["mistralai/__init__.py", "mistralai/client/__init__.py"])
+def test_a_library_that_is_a_namespace_is_noticed_too(install, tmp_path, monkeypatch, home):
+    """mistralai 1 is a package, 2 and later a namespace that nobody is told of; each is watched once."""
+    install("mistralai")
+    install("openinference-instrumentation-mistralai", "2.2", "mistralai>=1", "mistralai")
+    (tmp_path / home).parent.mkdir(parents=True)
+    (tmp_path / home).write_text("")
+    (tmp_path / "mistralai" / "client").mkdir(exist_ok=True)
+    (tmp_path / "mistralai" / "client" / "__init__.py").write_text("")
+    (tmp_path / "openinference_instrumentation_mistralai.py").write_text(
+        "calls = []\nclass Instrumentor:\n    is_instrumented_by_opentelemetry = False\n"
+        "    def instrument(self, **options):\n"
+        "        calls.append(options)\n        Instrumentor.is_instrumented_by_opentelemetry = True\n"
+    )
+    for module in ("mistralai", "mistralai.client", "openinference_instrumentation_mistralai"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    instrumentors.enable(plan())
+    importlib.import_module("mistralai.client")
+    assert sys.modules["openinference_instrumentation_mistralai"].calls == [{"skip_dep_check": True}]
+
+
+@pytest.mark.parametrize(
+    ("library", "distribution", "family"),
+    [
+        ("ollama", "openinference-instrumentation-ollama", "openinference"),
+        ("ollama", "opentelemetry-instrumentation-ollama", "openllmetry"),
+        ("google-genai", "opentelemetry-instrumentation-google-generativeai", "openllmetry"),
+    ],
+)
+def test_the_only_instrumentor_there_is_is_chosen(install, library, distribution, family):
+    """Of each project that has one for a library."""
+    install(library)
+    install(distribution, "1.0", library, "entry")
+    choice = only(plan())
+    assert (choice.family, choice.distribution) == (family, distribution)
 
 
 def test_a_broken_instrumentor_does_not_break_the_import(install, tmp_path, monkeypatch, caplog):

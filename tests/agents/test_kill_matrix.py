@@ -183,15 +183,8 @@ def program(python: str, family: str, cells: list[str], more: Mapping[str, str])
         "PYTHONWARNINGS": "ignore",
         "OTEL_TRACES_EXPORTER": "none",
         "OTEL_COST_INSTRUMENTORS": f"{family},anthropic={family}",
-        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "google_generativeai",
         "CREWAI_DISABLE_TELEMETRY": "true",
     }
-    # Zero-code set-up does not know these two, so that the ones it knows have to go.
-    if family == OPENINFERENCE:
-        settings["OTEL_COST_INSTRUMENTORS"] += ",ollama=none"
-    if family == OPENLLMETRY:
-        settings["OTEL_COST_INSTRUMENTORS"] += ",google-genai=none"
-        settings["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = ""
     code = "import sys; from tests.agents.programs.kill_matrix import main; main(sys.argv[1:])"
     return Program(code, cells, settings | dict(more), python, instrumented=family != NONE)
 

@@ -1,4 +1,4 @@
-"""`top`, `trace`, `sql` and `migrate` as a person runs them."""
+"""`top`, `trace`, `decisions`, `sql` and `migrate` as a person runs them."""
 
 from __future__ import annotations
 
@@ -81,6 +81,67 @@ def test_an_execution_is_found_by_its_id(dsn: str) -> None:
     assert shown["trace_ids"] == ["b" * 32]
     assert shown["total"]["cost_usd"] == "0.0035"
     assert shown["total"]["unpriced_calls"] == 1
+
+
+def test_a_trace_shows_what_the_guard_decided_where_it_did(dsn: str) -> None:
+    """Below the span that was refused stand the warning and the refusals, each on a line with its reason."""
+    lines = run("trace", "run-b", "--store", dsn).stdout.splitlines()
+    (at,) = [number for number, line in enumerate(lines) if "chat acme-1" in line]
+    shown = [line.strip(" │├└─") for line in lines[at + 1 : at + 4]]
+    assert shown == [
+        "warn budget_usd (enforce): execution:run-b has spent $0.0035 of $0.0040",
+        "deny budget_usd (enforce): execution run-b may spend $0.004",
+        "deny retry_storm (enforce)",
+    ]
+    (shadow,) = [line for line in run("trace", "aaaa", "--store", dsn).stdout.splitlines() if "deny" in line]
+    assert "deny max_tool_calls (shadow): max_tool_calls: 1 tool calls, where 0 are allowed" in shadow
+    told = json.loads(run("trace", "run-b", "--json", "--store", dsn).stdout)["decisions"]
+    assert [each["decision"] for each in told] == ["warn", "deny", "deny"]
+
+
+def test_decisions_are_listed_latest_first(dsn: str) -> None:
+    """Amounts are exact, those not told are no zero; one execution can be asked for, and a time."""
+    done = run("decisions", "--since", "2026-06-01", "--store", dsn)
+    assert done.returncode == 0, done.stderr
+    first, second, third, fourth = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert first[2:] == [
+        "run-b",
+        "deny",
+        "budget_usd",
+        "enforce",
+        "$0.004",
+        "$0.0035",
+        "$0.000500000001",
+        "acme-1",
+    ]
+    assert second[2:] == ["run-b", "deny", "retry_storm", "enforce", "$0.004", "$0.0035", "unknown", "-"]
+    assert third[2:5] == ["run-b", "warn", "budget_usd"]
+    assert fourth[2:] == [
+        "a" * 32,
+        "deny",
+        "max_tool_calls",
+        "shadow",
+        "-",
+        "$0.000225",
+        "$0.00",
+        "gpt-4o-mini",
+    ]
+    asked = ("decisions", "--since", "all", "--execution", "a" * 32, "--json", "--store", dsn)
+    (only,) = json.loads(run(*asked).stdout)
+    assert (only["kind"], only["user_id"], only["limit_usd"]) == ("max_tool_calls", "ann", None)
+    assert "No decisions since" in run("decisions", "--since", "2026-06-02", "--store", dsn).stdout
+
+
+def test_top_says_which_executions_were_killed_and_why(dsn: str) -> None:
+    """The limit that stopped one is named; a refusal in mode shadow stopped nothing."""
+    rows = json.loads(run("top", "executions", "--since", "2026-06-01", "--json", "--store", dsn).stdout)
+    assert {row["execution_id"]: (row["status"], row["killed_reason"]) for row in rows} == {
+        "run-b": ("killed", "budget_usd"),
+        "a" * 32: ("ok", ""),
+    }
+    shown = run("top", "executions", "--since", "2026-06-01", "--store", dsn).stdout
+    assert "killed for" in shown.splitlines()[0]
+    assert "budget_usd" in next(line for line in shown.splitlines() if "run-b" in line)
 
 
 def test_what_is_not_there_fails(dsn: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from otel_cost.store import Store, open_store
 from otel_cost.store.dsn import Server
 from tests.servers import clickhouse_server
 
-TABLES = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links")
+TABLES = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
 
 
 @pytest.fixture(scope="session")

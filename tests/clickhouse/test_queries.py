@@ -32,6 +32,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "trace_totals": {"trace_ids": TRACES},
     "traces_to_account": {"trace_ids": TRACES},
     "related_traces": {"trace_ids": TRACES[:1]},
+    "trace_decisions": {"trace_ids": TRACES},
+    "decisions": {"execution_id": ""},
 }
 TOP = {"since": "2026-06-01 00:00:00", "limit": "10"}
 VIEWS = {

@@ -35,6 +35,17 @@ WRITTEN = {
     "otel_cost.downgraded_from": "by the guard: the model that the application asked for",
     "otel_cost.downgraded_to": "by the guard: the cheaper model that was asked instead",
     "otel_cost.clamped_output_tokens": "by the guard: the output limit it set, over all answers of the call",
+    "otel_cost.decision": "not an attribute: the span that holds an event of the guard where no other can",
+    "otel_cost.kind": "on events of the guard: the limit, detector or fault behind the decision",
+    "otel_cost.mode": "on events of the guard: `enforce`, `warn` or `shadow`",
+    "otel_cost.scope": "on events of the guard: whose budget it is",
+    "otel_cost.reason": "on events of the guard: why, as a sentence",
+    "otel_cost.model": "on events of the guard: the model that was asked for",
+    "otel_cost.top_components": "on events of the guard: what had spent most, and how much",
+    "otel_cost.limit_usd": "on events of the guard: the budget, exact decimal text; absent without one",
+    "otel_cost.spent_usd": "on events of the guard: what was spent of it",
+    "otel_cost.reserved_usd": "on events of the guard: what calls in flight held of it",
+    "otel_cost.asked_usd": "on events of the guard: what the call could cost",
     "otel_cost.truncated_attributes": "by the receiver: which attributes' values were cut",
     "gen_ai.usage.cost.amount": "what this span adds to totals, USD; only on counted spans",
     "gen_ai.usage.cost.currency": "`USD`",
@@ -60,6 +71,15 @@ OTHER_VARIABLES = {
     ),
     "OTEL_COST_TOKEN": ("none", "What senders and readers must show `otel-cost up`; needed off loopback."),
 }
+
+CARRIED = {
+    "OTEL_COST_LEDGER": "File of the ledger that processes share; with `guard.ledger: shared` the one to "
+    "use. Its directory has mode 0700.",
+    "OTEL_COST_INHERITED": "The execution a process was started in: its id, scope, depth and payer.",
+    "TRACEPARENT, TRACESTATE, BAGGAGE": "The trace, and the baggage that goes with requests, as "
+    "OpenTelemetry carries them in environments.",
+}
+"""Variables that an execution gives to the programs it starts."""
 
 
 def settings() -> str:
@@ -94,6 +114,12 @@ def settings() -> str:
             "Used where neither span nor enclosing `otel_cost.execution(...)` nor resource says.",
             "",
             *_table(("variable", "meaning"), [(f"`{name}`", text) for name, text in payer]),
+            "",
+            "## Between processes",
+            "",
+            "An execution gives these to the programs it starts. `OTEL_COST_LEDGER` can be set, too.",
+            "",
+            *_table(("variable", "meaning"), [(f"`{name}`", text) for name, text in CARRIED.items()]),
             "",
         ]
     )
@@ -196,21 +222,11 @@ def conventions() -> str:
         *_table(("attribute", "meaning"), [(f"`{k}`", v) for k, v in WRITTEN.items()]),
     ]
     fields_written = ", ".join(f"`otel_cost.{name}`" for name in Payer._fields[1:])
-    lines += [
-        "",
-        f"And the payer: {fields_written}.",
-        "",
-        "## Events of the guard",
-        "",
-        "On the span that is current when it decides; in the modes `shadow` and `warn`, what would be done.",
-        "",
-        *_table(("event", "meaning"), [(f"`{k}`", v) for k, v in names.DECISIONS.items()]),
-        "",
-        "Each has these attributes, and of those above what it changed:",
-        "",
-        *_table(("attribute", "meaning"), [(f"`{k}`", v) for k, v in names.DECISION_FACTS.items()]),
-        "",
-    ]
+    lines += ["", f"And the payer: {fields_written}."]
+    decisions = [(f"`{name}`", f"`{decision}`") for name, decision in names.DECISIONS.items()]
+    lines += ["", "Events of the guard, and what the warehouse calls them:", ""]
+    lines += _table(("event", "decision"), decisions)
+    lines.append("")
     return "\n".join(lines)
 
 

@@ -193,7 +193,7 @@ def test_a_body_that_cannot_be_read_is_still_a_call_at_a_providers_host() -> Non
     """An upload of unknown content is not let through unseen."""
     found = recognise("POST", f"{OPENAI}/chat/completions", b"\xff\xfe")
     assert found is not None
-    assert (found.model, found.body, found.prompt_bytes) == ("", {}, 2)
+    assert (found.model, found.body, found.prompt) == ("", {}, b"\xff\xfe")
 
 
 def test_keys_and_prompts_do_not_show() -> None:
@@ -216,7 +216,7 @@ def test_files_are_not_prompt() -> None:
     ]
     for body in bodies:
         found = call(f"{OPENAI}/chat/completions", {"model": "gpt-4o", **body})
-        assert (found.files, found.prompt_bytes < 200) == (1, True)
+        assert (found.files, len(found.prompt) < 200) == (1, True)
         assert found.file_bytes >= len(image)
     linked = call(
         f"{OPENAI}/chat/completions", {"model": "g", "c": [{"image_url": {"url": "https://x/y.png"}}]}

@@ -32,6 +32,7 @@ from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
+from tests.guard.workers import until
 
 BOOK = PriceBook.load()
 DIME = PICO // 10
@@ -69,6 +70,13 @@ def settled(guard: Guard, scope: str = "execution:run") -> int:
     balance = guard.ledger.balance(scope)
     assert balance.reserved_picousd == 0
     return balance.settled_picousd
+
+
+def collected(guard: Guard) -> int:
+    """Return what an execution spent, once streams that nobody has any more are settled."""
+    gc.collect()
+    until(lambda: guard.ledger.balance("execution:run").reserved_picousd == 0)
+    return settled(guard)
 
 
 # --- one way of sending a model call, per client ----------------------------------------------------------
@@ -384,8 +392,7 @@ def test_streams_settle_on_every_way_out(provider: FakeProvider, guard: Guard) -
         stream.close()
         after_closing = settled(guard)
         client.chat.completions.create(**CHAT, stream=True)  # type: ignore[call-overload]
-        gc.collect()
-        after_dropping = settled(guard)
+        after_dropping = collected(guard)
     assert 0 < after_closing < after_dropping < DIME
 
 
@@ -428,8 +435,7 @@ def test_cancelled_tasks_leave_no_hold(provider: FakeProvider, guard: Guard) -> 
 
     with execution("run", budget_usd="1"):
         asyncio.run(run())
-    gc.collect()
-    settled(guard)
+    collected(guard)
 
 
 def test_other_traffic_is_not_touched(provider: FakeProvider, guard: Guard) -> None:
@@ -539,6 +545,20 @@ def test_a_budget_that_is_no_amount_is_refused(budget: Any) -> None:
     with pytest.raises(ConfigError, match="is not an amount of USD; write 10"), execution(budget_usd=budget):
         pass
     assert budget_of_context() is None
+
+
+def test_a_nested_budget_that_calls_first_leaves_the_one_around_it(
+    provider: FakeProvider, guard: Guard
+) -> None:
+    """Each budget of a chain has its own limit, in whichever order they come to spend."""
+    with execution("run", budget_usd="0.35"):
+        with execution(budget_usd="0.15"), execution(budget_usd=5):
+            _openai(provider)
+        _openai(provider)
+        _openai(provider)
+        with pytest.raises(BudgetExceeded, match="may spend"):
+            _openai(provider)
+    assert settled(guard) == provider.count() * DIME == 3 * DIME
 
 
 def test_the_error_explains_itself(provider: FakeProvider, guard: Guard) -> None:

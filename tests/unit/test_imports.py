@@ -20,6 +20,7 @@ AGENT_PLANE = [
     "emitters",
     "errors",
     "executions",
+    "http",
     "instrument",
     "metrics",
     "money",

@@ -282,13 +282,6 @@ LLAMA_CALL: dict[str, Any] = {
 def _mistral(provider: FakeProvider) -> Any:
     from mistralai.client import Mistral
 
-    # Zero-code set-up does not notice the import of a namespace package, which mistralai 3 is.
-    if os.environ.get("OTEL_COST_INSTRUMENTORS", "").startswith("openinference"):
-        from openinference.instrumentation.mistralai import MistralAIInstrumentor
-
-        instrumentor = MistralAIInstrumentor()
-        if not instrumentor.is_instrumented_by_opentelemetry:
-            instrumentor.instrument()
     return Mistral(api_key="none", server_url=provider.url)
 
 
