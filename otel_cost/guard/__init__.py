@@ -306,19 +306,25 @@ class Guard:
         try:
             self._stop_at(findings, budget, call)
             bound = self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
-            hold = yield from self._reserve(call, budget, self._price_bound(call, bound, budget))
+            asked = most = self._price_bound(call, bound, budget)
+            if not self._is_strict and not self.bounds.has_learnt(call):
+                most = self._price_bound(call, self.bounds.worst(call), budget)
+            hold = yield from self._reserve(call, budget, asked, most)
         except BaseException:
             watch.take_back()
             raise
-        return Ticket(
-            self, call, budget, hold, held_tokens=bound.output_tokens, conversation=step.conversation
-        )
+        held_tokens = bound.output_tokens
+        if hold is not None and asked:
+            held_tokens = held_tokens * hold.amount_picousd // asked
+        return Ticket(self, call, budget, hold, held_tokens=held_tokens, conversation=step.conversation)
 
-    def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:
+    def _reserve(
+        self, call: ModelCall, budget: Budget, asked: int, most: int
+    ) -> Generator[float, None, Hold | None]:
         """Yield how long to wait; return a hold, or None where the call passes without one."""
         deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, FIRST_PAUSE_S
         while True:
-            answer = self.ledger.reserve(budget.scope, asked, owner=call.target)
+            answer = self._hold(budget, asked, most, call.target)
             if isinstance(answer, Hold):
                 return answer
             if not _may_fit(answer) or time.monotonic() > deadline:
@@ -328,6 +334,15 @@ class Guard:
                 return None
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _hold(self, budget: Budget, asked: int, most: int, owner: str) -> Hold | Refusal:
+        """Hold the most that a call can cost, else all that is left, if that is what it asks for."""
+        amount = max(asked, most)
+        while True:
+            answer = self.ledger.reserve(budget.scope, amount, owner=owner)
+            if isinstance(answer, Hold) or amount == asked:
+                return answer
+            amount = max(asked, answer.balance.remaining_picousd or 0)  # less than was refused
 
     def _open(self, budget: Budget, default_picousd: int | None) -> None:
         """Begin a budget and the one around it, with what an execution gets where nothing else is said."""

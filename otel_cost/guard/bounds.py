@@ -117,6 +117,11 @@ class Bounds:
             output = min(output, call.output_limit)
         return _bound(call, ratio, output)
 
+    def has_learnt(self, call: ModelCall) -> bool:
+        """Whether enough answers of the model were seen to tell what is likely."""
+        learnt = self._learnt.get((call.provider, call.model))
+        return learnt is not None and learnt.answers >= MIN_SAMPLES
+
     def text_tokens(self, call: ModelCall, text_bytes: int) -> int:
         """Return about how many tokens a text that a model wrote is."""
         learnt = self._learnt.get((call.provider, call.model))

@@ -134,9 +134,13 @@ def test_an_estimate_passes_it_by_a_call_at_most(fleet: Fleet, count: int, provi
 
 
 @pytest.mark.parametrize("body", [BODY, LIMITED])
-def test_an_estimate_that_knows_nothing_yet(body: dict[str, Any], provider: FakeProvider) -> None:
-    """An agent's first calls to a model, one after another, pass the cap by one at most too."""
-    guard_of(ESTIMATE)
+@pytest.mark.parametrize("fleet", [one_by_one, by_threads, by_tasks])
+def test_an_estimate_that_knows_nothing_yet(
+    fleet: Fleet, body: dict[str, Any], provider: FakeProvider
+) -> None:
+    """The first calls to a model pass the cap by one at most too: each may hold all that is left."""
+    guard = guard_of(ESTIMATE)
     with execution("run", budget_usd=CAP_USD):
-        one_by_one(provider, 30, body)
+        fleet(provider, 40, body)
     assert CAP_USD - CALL_USD <= billed_usd(provider) <= CAP_USD + CALL_USD
+    assert guard.ledger.balance("execution:run").reserved_picousd == 0
