@@ -158,8 +158,8 @@ def main() -> None:
     lines = [
         "# Dollars billed against a cap of $1.00",
         "",
-        "`python benchmarks/bench_overshoot.py`: calls of $0.10, 50 ms each, asyncio, one process; each guard",
-        "as its own documentation shows it. The amounts are the provider's own bill.",
+        "`python benchmarks/bench_overshoot.py`: calls of $0.10, 50 ms each, asyncio, one process; each",
+        "guard as its own documentation shows it. The amounts are the provider's own bill.",
         ", ".join([*(f"{name} {version(name)}" for name in ("litellm", "agentbudget", "shekel", "openai"))])
         + f", Python {platform.python_version()}.",
         "",
