@@ -45,6 +45,9 @@ MAX_NOTED = 4_096
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
+WRITES_ON = frozenset({"aws"})
+"""Providers that finish, and bill, an answer whose stream was closed; measured for Bedrock:
+https://github.com/BerriAI/litellm/pull/36008."""
 MORE_TOKENS = 256
 """Least that is held at once for a stream that goes on."""
 
@@ -52,11 +55,16 @@ T = TypeVar("T")
 
 
 class Cost(NamedTuple):
-    """What an answered call cost, by its usage or, where it does not say, an estimate."""
+    """What an answered call cost, by its usage or, where it does not say, an estimate.
+
+    Attributes:
+        partial: The usage taken for an answer that broke off; None where the provider said all of it.
+    """
 
     picousd: int
     input_tokens: int = 0
     output_tokens: int = 0
+    partial: Usage | None = None
 
 
 class Ticket:
@@ -75,6 +83,7 @@ class Ticket:
         "conversation",
         "held_tokens",
         "hold",
+        "span",
     )
 
     def __init__(
@@ -89,6 +98,7 @@ class Ticket:
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
         self.held_tokens, self.conversation = held_tokens, conversation
+        self.span = trace.get_current_span()
         self._more: list[Hold] = []
         self._is_closed = False
 
@@ -218,20 +228,30 @@ class Guard:
 
     def cost(self, call: ModelCall, answer: Answer, held_tokens: int) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
-        usage = answer.usage_of(call.api.name == EMBEDDINGS)
-        if usage is not None:
-            text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
-            self.bounds.learn(call, *usage.totals, text)
+        usage, partial = answer.usage_of(call.api.name == EMBEDDINGS), None
+        if usage is None:
+            usage = partial = self._partial_usage(call, answer, held_tokens)
         else:
-            likely = self.bounds.likely(call)
-            known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
-            written = self.bounds.text_tokens(call, answer.output_bytes)
-            hidden = self._hidden(call, held_tokens if self._is_strict else likely.output_tokens)
-            usage = known._replace(output_tokens=max(written, hidden))
-        return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
+            self.bounds.learn(call, *usage.totals, answer.text, usage.output_tokens)
+        return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals, partial)
+
+    def _partial_usage(self, call: ModelCall, answer: Answer, held_tokens: int) -> Usage:
+        """Return what an answer that broke off used: what was said of it by then, and the text after that."""
+        told = answer.usage_so_far or Usage(input_tokens=self.bounds.usual_input(call))
+        output = told.output_tokens + self.bounds.text_tokens(call, answer.untold)
+        if not answer.tells_output:
+            likely = self.bounds.likely(call).output_tokens
+            output = max(output, self._hidden(call, held_tokens if self._is_strict else likely))
+        return told._replace(output_tokens=output)
+
+    def _written_tokens(self, call: ModelCall, answer: Answer) -> int:
+        told = (answer.usage_so_far or Usage()) if answer.tells_output else Usage()
+        return told.total_output_tokens + self.bounds.text_tokens(call, answer.untold)
 
     def _hidden(self, call: ModelCall, tokens: int) -> int:
         """Return the output tokens that a stream without usage may have been billed for and not sent."""
+        if call.provider in WRITES_ON:
+            return tokens
         if not thinks(call.model):
             return 0
         if call.model not in self._warned:
@@ -251,7 +271,7 @@ class Guard:
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
         call = ticket.call
-        if self.bounds.text_tokens(call, answer.output_bytes) <= ticket.held_tokens:
+        if self._written_tokens(call, answer) <= ticket.held_tokens:
             return None
         tokens = max(ticket.held_tokens, MORE_TOKENS)
         more = self.ledger.reserve(
@@ -282,6 +302,9 @@ class Guard:
         else:
             return
         self._note(ticket, cost)
+        if cost.partial is not None:
+            with contained("tell a span of a partial answer"):
+                _write_usage(ticket.span, cost.partial)
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -519,6 +542,20 @@ def _add_event(exceeded: BudgetExceeded, mode: str) -> None:
         if exceeded.limit_usd is not None:
             attributes["otel_cost.limit_usd"] = str(exceeded.limit_usd)
         span.add_event(names.REFUSED, attributes)
+
+
+def _write_usage(span: trace.Span, usage: Usage) -> None:
+    """Put the usage of an answer that broke off on the span of its call, which has none, with a mark."""
+    if span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
+        inputs, outputs = usage.totals
+        written = usage.cache_write_tokens + usage.cache_write_1h_tokens
+        span.set_attributes({names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs})
+        cached = {
+            names.CACHE_READ_TOKENS[0]: usage.cache_read_tokens,
+            names.CACHE_WRITE_TOKENS[0]: written,
+        }
+        span.set_attributes({name: count for name, count in cached.items() if count})
+        span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
 
 
 def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:

@@ -12,7 +12,8 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
-from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.answers import NO_TEXT, Text
+from otel_cost.guard.calls import CHAT, COMPLETIONS, EMBEDDINGS, OLLAMA, RESPONSES, ModelCall
 
 MARGIN = 1.5
 """Times the most tokens per byte seen: prose has 0.2 to 0.3, code 0.4, base64 and rare scripts up to 0.8."""
@@ -35,6 +36,9 @@ MAX_MODELS = 512
 BYTES_PER_OUTPUT_TOKEN = 4.0
 """Of streamed text before anything is learnt; English has 4 to 5, most other scripts 2 to 3."""
 _PLAUSIBLE_BYTES_PER_TOKEN = (1.5, 8.0)
+_EVENT_IS_TOKEN = frozenset({CHAT, COMPLETIONS, OLLAMA, RESPONSES})
+"""APIs whose streams bring a token with each event, unless events are longer than a token is."""
+_MAX_TOKEN_BYTES = 8
 
 
 _THINKING = re.compile(
@@ -63,24 +67,64 @@ class Bound(NamedTuple):
     output_tokens: int
 
 
-class _Learnt:
-    """What the answers of one model taught: a histogram of output sizes, and the most tokens per byte."""
+class _Rate:
+    """Tokens for each byte, or each event, of streamed text, and how steady they were."""
 
-    __slots__ = ("answers", "buckets", "text_bytes", "text_tokens", "tokens_per_byte")
+    __slots__ = ("highest", "lowest", "tokens", "units")
 
     def __init__(self) -> None:
-        self.answers = self.text_bytes = self.text_tokens = 0
+        self.units = self.tokens = 0
+        self.lowest, self.highest = math.inf, 0.0
+
+    def learn(self, units: int, tokens: int) -> None:
+        self.units += units
+        self.tokens += tokens
+        self.lowest, self.highest = min(self.lowest, tokens / units), max(self.highest, tokens / units)
+
+    def spread(self) -> float:
+        return self.highest / self.lowest
+
+
+class _Learnt:
+    """What the answers of one model taught: a histogram of output sizes, tokens for each byte and event."""
+
+    __slots__ = (
+        "answers",
+        "buckets",
+        "input_tokens",
+        "per_byte",
+        "per_event",
+        "prompt_bytes",
+        "tokens_per_byte",
+    )
+
+    def __init__(self) -> None:
+        self.answers = self.prompt_bytes = self.input_tokens = 0
         self.tokens_per_byte = 0.0
+        self.per_byte, self.per_event = _Rate(), _Rate()
         self.buckets = [0] * 32
 
-    def learn(self, prompt_bytes: int, input_tokens: int, output_tokens: int, text: tuple[int, int]) -> None:
+    def learn(
+        self, prompt_bytes: int, input_tokens: int, output_tokens: int, text: Text, tokens: int
+    ) -> None:
         self.answers += 1
-        self.text_bytes += text[0]
-        self.text_tokens += text[1]
         if prompt_bytes:
+            self.prompt_bytes += prompt_bytes
+            self.input_tokens += input_tokens
             ratio = max(0, input_tokens - OVERHEAD_TOKENS) / prompt_bytes
             self.tokens_per_byte = max(self.tokens_per_byte, ratio)
+        if text.events and text.bytes and tokens:
+            self.per_byte.learn(text.bytes, tokens)
+            self.per_event.learn(text.events, tokens)
         self.buckets[min(output_tokens.bit_length(), 31)] += 1
+
+    def text_tokens(self, text: Text) -> float:
+        """Return the tokens of a text by what was steadier: those of a byte, or those of an event."""
+        by_event, by_byte = self.per_event, self.per_byte
+        if by_event.spread() < by_byte.spread():
+            return text.events * by_event.tokens / by_event.units
+        low, high = _PLAUSIBLE_BYTES_PER_TOKEN
+        return text.bytes / min(max(by_byte.units / by_byte.tokens, low), high)
 
     def output_p99(self) -> int:
         """Return a size that 99 of 100 answers did not pass, rounded up to a power of two."""
@@ -122,28 +166,44 @@ class Bounds:
         learnt = self._learnt.get((call.provider, call.model))
         return learnt is not None and learnt.answers >= MIN_SAMPLES
 
-    def text_tokens(self, call: ModelCall, text_bytes: int) -> int:
-        """Return about how many tokens a text that a model wrote is."""
+    def usual_input(self, call: ModelCall) -> int:
+        """Return about how many tokens a prompt is, going by the mean of earlier ones."""
+        learnt, ratio = self._learnt.get((call.provider, call.model)), TYPICAL_TOKENS_PER_BYTE
+        if learnt is not None and learnt.prompt_bytes:
+            ratio = learnt.input_tokens / learnt.prompt_bytes
+        return math.ceil(call.prompt_bytes * ratio) + _file_tokens(call)
+
+    def text_tokens(self, call: ModelCall, text: Text) -> int:
+        """Return about how many tokens a text is that a model wrote."""
         learnt = self._learnt.get((call.provider, call.model))
-        each = BYTES_PER_OUTPUT_TOKEN
-        if learnt is not None and learnt.answers >= MIN_SAMPLES and learnt.text_tokens:
-            low, high = _PLAUSIBLE_BYTES_PER_TOKEN
-            each = min(max(learnt.text_bytes / learnt.text_tokens, low), high)
-        return math.ceil(text_bytes / each)
+        if learnt is not None and learnt.answers >= MIN_SAMPLES and learnt.per_byte.units:
+            return math.ceil(learnt.text_tokens(text))
+        if call.api.name in _EVENT_IS_TOKEN and text.bytes <= text.events * _MAX_TOKEN_BYTES:
+            return text.events
+        return max(text.events, math.ceil(text.bytes / BYTES_PER_OUTPUT_TOKEN))
 
     def learn(
-        self, call: ModelCall, input_tokens: int, output_tokens: int, text: tuple[int, int] = (0, 0)
+        self,
+        call: ModelCall,
+        input_tokens: int,
+        output_tokens: int,
+        text: Text = NO_TEXT,
+        text_tokens: int = 0,
     ) -> None:
-        """Remember what an answer used; `text` is the bytes and the tokens of what it wrote to be read."""
+        """Remember what an answer used; `text` is what it wrote to be read, where it was streamed."""
         prompt_bytes = 0 if call.files else call.prompt_bytes
         with self._lock:
             learnt = self._learnt.setdefault((call.provider, call.model), _Learnt())
-            learnt.learn(prompt_bytes, input_tokens, output_tokens, text)
+            learnt.learn(prompt_bytes, input_tokens, output_tokens, text, text_tokens)
             if len(self._learnt) > MAX_MODELS:
                 self._learnt.popitem(last=False)
 
 
+def _file_tokens(call: ModelCall) -> int:
+    return max(call.files * MEDIA_TOKENS, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
+
+
 def _bound(call: ModelCall, tokens_per_byte: float, output_tokens: int) -> Bound:
     text = math.ceil(call.prompt_bytes * tokens_per_byte)
-    files = max(call.files * MEDIA_TOKENS, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
-    return Bound(text + files + OVERHEAD_TOKENS, 0 if call.api.name == EMBEDDINGS else output_tokens)
+    inputs = text + _file_tokens(call) + OVERHEAD_TOKENS
+    return Bound(inputs, 0 if call.api.name == EMBEDDINGS else output_tokens)

@@ -87,6 +87,10 @@ def _contained_hook(name: str, hook: Callable[[Any], None]) -> Callable[[Any], N
     return apply
 
 
+def _content_type(headers: Mapping[str, str]) -> str:
+    return str(headers.get("content-type", ""))
+
+
 def _call(method: str, url: object, body: Callable[[], object]) -> ModelCall | None:
     """Return the model call a request is; None for any other, and where the guard is off."""
     if not _current or _is_inside.get():
@@ -170,9 +174,8 @@ class _Meter:
 
     def __init__(self, ticket: Ticket, headers: Mapping[str, str]) -> None:
         self._ticket = ticket
-        self._reader: Reader | None = Reader(
-            str(headers.get("content-type", "")), str(headers.get("content-encoding", ""))
-        )
+        encoding = str(headers.get("content-encoding", ""))
+        self._reader: Reader | None = Reader(_content_type(headers), encoding)
 
     def feed(self, data: bytes) -> None:
         """Take bytes on their way to the application.
@@ -245,7 +248,7 @@ def _httpx_answer(stream: Any, ticket: Ticket, request: Any, response: Any) -> A
     if response.status_code >= 400:
         ticket.refused()
     elif response.is_stream_consumed or response.is_closed:
-        ticket.answered(read_answer(response.content))
+        ticket.answered(read_answer(response.content, _content_type(response.headers)))
     else:
         response.stream = stream(response.stream, _Meter(ticket, response.headers))
     return response
@@ -330,7 +333,7 @@ def _raw_answer(ticket: Ticket, response: Any, *, is_read: bool) -> Any:
     if response.status_code >= 400:
         ticket.refused()
     elif is_read:
-        ticket.answered(read_answer(response.content))
+        ticket.answered(read_answer(response.content, _content_type(response.headers)))
     else:
         response.raw = _MeteredRaw(response.raw, _Meter(ticket, response.headers))
     return response
