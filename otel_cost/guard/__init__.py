@@ -17,14 +17,15 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from opentelemetry import trace
 
 from otel_cost import attributes as names
 from otel_cost.attribution import Budget, budget_of_context, payer_of_context
-from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
+from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, ExecutionLimits, Policy
 from otel_cost.containment import contained, count
-from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
+from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
@@ -189,6 +190,12 @@ class Guard:
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._lock = threading.Lock()
+        _guards.add(self)
+
+    def after_fork(self) -> None:
+        """Take new locks: in a forked child a thread that is not there may hold the old ones."""
+        self._lock = threading.Lock()
+        self.bounds.after_fork()
 
     def admit(self, call: ModelCall) -> Ticket:
         """Hold what a call may cost, waiting while calls in flight hold what it needs.
@@ -212,13 +219,13 @@ class Guard:
             except StopIteration as done:  # noqa: PERF203 (how a generator returns)
                 return _returned(done)
 
-    def failed(self, call: ModelCall, error: Exception) -> None:
+    def failed(self, call: ModelCall, error: Exception, *, doing: str = "admit a call") -> None:
         """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
 
         Raises:
             BudgetExceeded: The policy says `deny`.
         """
-        count("admit a call", error)
+        count(doing, error)
         if self.policy.guard.on_failure == DENY and self._mode == ENFORCE:
             execution_id = budget.execution_id if (budget := budget_of_context()) else ""
             why = f"the guard failed ({type(error).__name__}) and its policy is to deny"
@@ -232,7 +239,8 @@ class Guard:
         if usage is None:
             usage = partial = self._partial_usage(call, answer, held_tokens)
         else:
-            self.bounds.learn(call, *usage.totals, answer.text, usage.output_tokens)
+            with contained("learn from an answer"):
+                self.bounds.learn(call, *usage.totals, answer.text, usage.output_tokens)
         return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals, partial)
 
     def _partial_usage(self, call: ModelCall, answer: Answer, held_tokens: int) -> Usage:
@@ -302,9 +310,14 @@ class Guard:
         else:
             return
         self._note(ticket, cost)
+        with contained("watch an execution"):
+            self._watch_outcome(ticket, cost, is_failed=is_failed)
         if cost.partial is not None:
             with contained("tell a span of a partial answer"):
                 _write_usage(ticket.span, cost.partial)
+        self._warn_of_budget(ticket.budget)
+
+    def _watch_outcome(self, ticket: Ticket, cost: Cost, *, is_failed: bool) -> None:
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -316,7 +329,6 @@ class Guard:
         for finding in self.watches.of(ticket.budget.execution_id).answered(outcome):
             if self._speak(ticket.budget, finding) == KILL:
                 self._remember(self._doomed, ticket.budget.execution_id, finding)
-        self._warn_of_budget(ticket.budget)
 
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
@@ -324,8 +336,7 @@ class Guard:
         budget = budget_of_context() or self._budget_of_span(payer.execution_id)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget, limits.budget_picousd)
-        step, watch = read_step(call), self.watches.of(budget.execution_id)
-        findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
+        step, watch, findings = self._watch(call, budget, limits)
         try:
             self._stop_at(findings, budget, call)
             bound = self.bounds.worst(call) if self._is_strict else self.bounds.likely(call)
@@ -334,12 +345,28 @@ class Guard:
                 most = self._price_bound(call, self.bounds.worst(call), budget)
             hold = yield from self._reserve(call, budget, asked, most)
         except BaseException:
-            watch.take_back()
+            if watch is not None:
+                watch.take_back()
             raise
         held_tokens = bound.output_tokens
         if hold is not None and asked:
             held_tokens = held_tokens * hold.amount_picousd // asked
         return Ticket(self, call, budget, hold, held_tokens=held_tokens, conversation=step.conversation)
+
+    def _watch(
+        self, call: ModelCall, budget: Budget, limits: ExecutionLimits
+    ) -> tuple[Step, Watch | None, list[Finding]]:
+        """Look at what the agent did and begin its next call; a watch that fails takes no budget with it.
+
+        Raises:
+            BudgetExceeded: It failed, and the policy says `deny`.
+        """
+        try:
+            step, watch = read_step(call), self.watches.of(budget.execution_id)
+            return step, watch, [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
+        except Exception as error:
+            self.failed(call, error, doing="watch an execution")
+            return Step(), None, []
 
     def _reserve(
         self, call: ModelCall, budget: Budget, asked: int, most: int
@@ -517,6 +544,18 @@ class Guard:
             if priced.cost_picousd is not None:
                 return priced.cost_picousd
         return None
+
+
+_guards: WeakSet[Guard] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for guard in list(_guards):
+        guard.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _may_fit(refusal: Refusal) -> bool:

@@ -143,6 +143,10 @@ class Bounds:
         self._learnt: OrderedDict[tuple[str, str], _Learnt] = OrderedDict()
         self._lock = threading.Lock()
 
+    def after_fork(self) -> None:
+        """Take a new lock, as the guard does."""
+        self._lock = threading.Lock()
+
     def worst(self, call: ModelCall) -> Bound:
         """Return what a call can use at most, its own output limit believed."""
         learnt = self._learnt.get((call.provider, call.model))
