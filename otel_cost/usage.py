@@ -673,7 +673,7 @@ def _reported_cost(attributes: Mapping[str, Any], scope: str, marks: list[str]) 
     for name in names.REPORTED_COST:
         if (value := attributes.get(name)) is None:
             continue
-        amount = _amount(value)
+        amount = read_amount(value)
         if amount is None:
             marks.append(MARK_IMPOSSIBLE_COST)
             continue
@@ -743,7 +743,7 @@ def _count(value: object) -> int | None:
     return None
 
 
-def _amount(value: object) -> Decimal | None:
+def read_amount(value: object) -> Decimal | None:
     """Return a finite amount of 0 or more; None when it is not one."""
     text = str(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal) or "_" in text:
