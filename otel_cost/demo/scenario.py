@@ -39,6 +39,7 @@ class Run:
         script: What the provider answers, and bills.
         bills: The same calls worked out by hand.
         unpriced_calls: Calls to models that no price list knows.
+        budget_usd: What the run may spend, for one that would never end; empty for none.
     """
 
     program: str
@@ -49,6 +50,7 @@ class Run:
     script: Callable[[Call], Reply]
     bills: tuple[Bill, ...]
     unpriced_calls: int = 0
+    budget_usd: str = ""
 
     @property
     def cost_usd(self) -> Decimal:
@@ -114,6 +116,19 @@ SUPPORT_BILLS = (
     Bill("claude-sonnet-4-6", [(410, "3"), (8048, "0.30"), (150, "15")]),
 )
 
+
+def watch(call: Call) -> Reply:
+    """Bill the price watcher: it asks for the same page again and again."""
+    return Reply(
+        tool_calls=[ToolCall("read_page", {"url": "https://shop.example/blue-bicycle"})],
+        usage=Usage(input_tokens=300, output_tokens=100, reasoning_tokens=1400),
+    )
+
+
+WATCH_BILLS = (Bill("gpt-5-mini", [(300, "0.25"), (100 + 1400, "2.00")]),) * 6
+"""Six calls of $0.003075 are $0.01845. A seventh could cost $0.004 for its 2,000 output tokens alone, more
+than $0.021 leaves."""
+
 RUNS = (
     Run(
         program="research_agents.py",
@@ -134,5 +149,15 @@ RUNS = (
         bills=SUPPORT_BILLS,
         unpriced_calls=1,
     ),
+    Run(
+        program="runaway_agent.py",
+        framework="OpenAI Agents SDK",
+        needs=("agents", "openai"),
+        user="carol",
+        team="search",
+        script=watch,
+        bills=WATCH_BILLS,
+        budget_usd="0.021",
+    ),
 )
-"""The runs of the demo: $0.0030536 for alice and $0.0526094 for bob."""
+"""The runs of the demo: $0.0030536 for alice, $0.0526094 for bob, $0.01845 for carol, who is stopped."""

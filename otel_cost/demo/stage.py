@@ -104,6 +104,7 @@ def perform(home: Path, *, keep: bool, data: Path | None, say: Callable[[str], N
     for what in ("executions", "models", "users"):
         stage.show("top", what, "--since", LONG_AGO, "--limit", "8")
     _show_dearest_run(stage)
+    stage.show("decisions", "--since", LONG_AGO, "--limit", "3")
     _check_dollars(stage)
     _say_what_next(stage, url, time.monotonic() - started_s)
 
@@ -164,19 +165,34 @@ def _run_agents(stage: Stage, url: str) -> None:
     for run, provider, process in running:
         printed, complained = process.communicate(timeout=120)
         provider.__exit__()
-        if process.returncode or provider.count() != len(run.bills) + run.unpriced_calls:
+        is_as_planned = bool(process.returncode) == bool(run.budget_usd)
+        if not is_as_planned or provider.count() != len(run.bills) + run.unpriced_calls:
             raise DemoError(
                 f"{run.program} ended with {process.returncode} after {provider.count()} model calls: "
                 f"{complained.strip()[-2000:]}"
             )
+        limit = f"OTEL_COST_BUDGET_USD={run.budget_usd} " if run.budget_usd else ""
+        last_words = _refusal(complained) if run.budget_usd else printed.strip()
         stage.say(
-            f"\n$ otel-cost run --user {run.user} --team {run.team} -- python examples/{run.program}"
-            f"   # {run.framework}, {provider.count()} model calls\n{printed.strip()}"
+            f"\n$ {limit}otel-cost run --user {run.user} --team {run.team} -- python examples/{run.program}"
+            f"   # {run.framework}, {provider.count()} model calls\n{last_words}"
         )
+
+
+def _refusal(complained: str) -> str:
+    """Return the last words of a process that was stopped."""
+    told = [line for line in complained.splitlines() if "BudgetExceeded: " in line]
+    if not told:
+        raise DemoError(
+            f"an agent was stopped by something else than its budget: {complained.strip()[-2000:]}"
+        )
+    return told[-1]
 
 
 def _start_agent(stage: Stage, run: Run, provider: FakeProvider, url: str) -> subprocess.Popen[str]:
     environ = _plain_environment() | provider.environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": url}
+    if run.budget_usd:
+        environ["OTEL_COST_BUDGET_USD"] = run.budget_usd
     if "agents" in run.needs:
         # With a key the Agents SDK would upload its traces to OpenAI.
         environ.pop("OPENAI_API_KEY")
@@ -210,11 +226,12 @@ def _import_recorded(stage: Stage, data: Path | None) -> None:
 
 
 def _show_dearest_run(stage: Stage) -> None:
-    """Show the tree of bob's run: a sub-agent, tools, cache writes, and a model without a price."""
+    """Show the tree of the dearest run: a sub-agent, tools, cache writes, and a model without a price."""
     rows = stage.ask("top", "executions", "--since", LONG_AGO, "--limit", "1000")
-    mine = [row for row in _rows(rows) if row.get("user_id") == RUNS[-1].user]
+    dearest = max(RUNS, key=lambda run: run.cost_usd)
+    mine = [row for row in _rows(rows) if row.get("user_id") == dearest.user]
     if not mine:
-        raise DemoError(f"no execution of {RUNS[-1].user} is among the {len(_rows(rows))} in the store")
+        raise DemoError(f"no execution of {dearest.user} is among the {len(_rows(rows))} in the store")
     stage.show("trace", str(mine[0]["trace_id"]))
 
 
@@ -230,8 +247,9 @@ def _check_dollars(stage: Stage) -> None:
             raise DemoError(
                 f"{run.user} spent ${run.cost_usd} by hand, but the store says {amount}: {json.dumps(found)}"
             )
-        unpriced = f", {run.unpriced_calls} call without a price" if run.unpriced_calls else ""
-        stage.say(f"  {run.user:6} ${run.cost_usd}  = the store, to the last digit{unpriced}")
+        remark = f", {run.unpriced_calls} call without a price" if run.unpriced_calls else ""
+        remark += f", stopped below ${run.budget_usd}" if run.budget_usd else ""
+        stage.say(f"  {run.user:6} ${run.cost_usd.normalize():f}  = the store, to the last digit{remark}")
 
 
 def _rows(answer: Any) -> list[Mapping[str, Any]]:

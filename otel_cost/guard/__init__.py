@@ -21,10 +21,17 @@ from typing import NamedTuple, TypeVar
 
 from opentelemetry import trace
 
-from otel_cost.attribution import Budget, Payer, budget_of_context, payer_of_context
-from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
+from otel_cost import attributes as names
+from otel_cost.attribution import (
+    Budget,
+    Payer,
+    budget_of_context,
+    payer_of_context,
+    payer_of_environment,
+)
+from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, ExecutionLimits, Policy
 from otel_cost.containment import contained, count
-from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
+from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
@@ -37,7 +44,7 @@ from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
-from otel_cost.usage import Usage
+from otel_cost.usage import MODEL, Usage, classify
 
 logger = logging.getLogger("otel_cost")
 
@@ -48,6 +55,9 @@ MAX_NOTED = 4_096
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
+WRITES_ON = frozenset({"aws"})
+"""Providers that finish, and bill, an answer whose stream was closed; measured for Bedrock:
+https://github.com/BerriAI/litellm/pull/36008."""
 MORE_TOKENS = 256
 """Least that is held at once for a stream that goes on."""
 
@@ -55,11 +65,16 @@ T = TypeVar("T")
 
 
 class Cost(NamedTuple):
-    """What an answered call cost, by its usage or, where it does not say, an estimate."""
+    """What an answered call cost, by its usage or, where it does not say, an estimate.
+
+    Attributes:
+        partial: The usage taken for an answer that broke off; None where the provider said all of it.
+    """
 
     picousd: int
     input_tokens: int = 0
     output_tokens: int = 0
+    partial: Usage | None = None
 
 
 class Ticket:
@@ -80,6 +95,7 @@ class Ticket:
         "held_tokens",
         "hold",
         "metered",
+        "span",
         "spender",
     )
 
@@ -96,6 +112,7 @@ class Ticket:
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
         self.held_tokens, self.conversation, self.spender = held_tokens, conversation, spender
+        self.span = trace.get_current_span()
         self._more: list[Hold] = []
         self._is_closed = False
         self.metered = guard.unmetered.admitted(budget, call.model)
@@ -188,12 +205,14 @@ class Guard:
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._spenders = Spenders()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
+        self._process_payer = payer_of_environment(os.environ)
         self._lock = threading.Lock()
         _guards.add(self)
 
-    def renew_locks(self) -> None:
-        """Take new locks: in a forked child the old ones may belong to threads that it has not."""
+    def after_fork(self) -> None:
+        """Take new locks: in a forked child a thread that is not there may hold the old ones."""
         self._lock = threading.Lock()
+        self.bounds.after_fork()
         self.unmetered.renew_lock()
 
     def admit(self, call: ModelCall) -> Ticket:
@@ -220,7 +239,7 @@ class Guard:
 
     def budget_around(self) -> Budget | None:
         """Open what the caller spends, for others to spend it too; None where nobody names an execution."""
-        payer = payer_of_context()
+        payer = self._payer()
         budget = budget_of_context()
         if budget is None:
             execution_id = self._execution_of_span(payer.execution_id)
@@ -230,13 +249,13 @@ class Guard:
         self._open(budget)
         return budget
 
-    def failed(self, call: ModelCall, error: Exception) -> None:
+    def failed(self, call: ModelCall, error: Exception, *, doing: str = "admit a call") -> None:
         """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
 
         Raises:
             BudgetExceeded: The policy says `deny`.
         """
-        count("admit a call", error)
+        count(doing, error)
         if self.policy.guard.on_failure == DENY and self._mode == ENFORCE:
             execution_id = budget.execution_id if (budget := budget_of_context()) else ""
             why = f"the guard failed ({type(error).__name__}) and its policy is to deny"
@@ -249,27 +268,41 @@ class Guard:
 
     def cost(self, ticket: Ticket, answer: Answer) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
-        call = ticket.call
-        usage = answer.usage_of(call.api.name == EMBEDDINGS)
-        if usage is not None:
-            text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
-            self.bounds.learn(
-                call,
-                *usage.totals,
-                text,
-                conversation=ticket.conversation,
-                response_id=answer.response_id,
-            )
+        usage, partial = answer.usage_of(ticket.call.api.name == EMBEDDINGS), None
+        if usage is None:
+            usage = partial = self._partial_usage(ticket, answer)
         else:
-            likely = self.bounds.likely(call, ticket.conversation)
-            known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
-            written = self.bounds.text_tokens(call, answer.output_bytes)
-            hidden = self._hidden(call, ticket.held_tokens if self._is_strict else likely.output_tokens)
-            usage = known._replace(output_tokens=max(written, hidden))
-        return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
+            with contained("learn from an answer"):
+                self.bounds.learn(
+                    ticket.call,
+                    *usage.totals,
+                    answer.text,
+                    usage.output_tokens,
+                    conversation=ticket.conversation,
+                    response_id=answer.response_id,
+                )
+        return Cost(
+            self._price(ticket.call, usage, answer.model, answer.service_tier), *usage.totals, partial
+        )
+
+    def _partial_usage(self, ticket: Ticket, answer: Answer) -> Usage:
+        """Return what an answer that broke off used: what was said of it by then, and the text after that."""
+        call = ticket.call
+        told = answer.usage_so_far or Usage(input_tokens=self.bounds.usual_input(call, ticket.conversation))
+        output = told.output_tokens + self.bounds.text_tokens(call, answer.untold)
+        if not answer.tells_output:
+            likely = self.bounds.likely(call).output_tokens
+            output = max(output, self._hidden(call, ticket.held_tokens if self._is_strict else likely))
+        return told._replace(output_tokens=output)
+
+    def _written_tokens(self, call: ModelCall, answer: Answer) -> int:
+        told = (answer.usage_so_far or Usage()) if answer.tells_output else Usage()
+        return told.total_output_tokens + self.bounds.text_tokens(call, answer.untold)
 
     def _hidden(self, call: ModelCall, tokens: int) -> int:
         """Return the output tokens that a stream without usage may have been billed for and not sent."""
+        if call.provider in WRITES_ON:
+            return tokens
         if not thinks(call.model):
             return 0
         if call.model not in self._warned:
@@ -290,7 +323,7 @@ class Guard:
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
         call = ticket.call
-        if self.bounds.text_tokens(call, answer.output_bytes) <= ticket.held_tokens:
+        if self._written_tokens(call, answer) <= ticket.held_tokens:
             return None
         tokens = max(ticket.held_tokens, MORE_TOKENS)
         more = self.ledger.reserve(
@@ -323,6 +356,14 @@ class Guard:
         totals = (cost.input_tokens, cost.output_tokens)
         self.unmetered.settled(ticket.metered, totals, is_billed=cost.picousd > 0)
         self._note(ticket.budget, ticket.call.model or ticket.call.target, ticket.spender, cost.picousd)
+        with contained("watch an execution"):
+            self._watch_outcome(ticket, cost, is_failed=is_failed)
+        if cost.partial is not None:
+            with contained("tell a span of a partial answer"):
+                _write_usage(ticket.span, cost.partial)
+        self._warn_of_budget(ticket.budget)
+
+    def _watch_outcome(self, ticket: Ticket, cost: Cost, *, is_failed: bool) -> None:
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -334,7 +375,6 @@ class Guard:
         for finding in self.watches.of(ticket.budget.execution_id).answered(outcome):
             if self._speak(ticket.budget, finding) == KILL:
                 self._remember(self._doomed, ticket.budget.execution_id, finding)
-        self._warn_of_budget(ticket.budget)
 
     def spend(self, budget: Budget, picousd: int, model: str) -> None:
         """Count what a call cost that passed no client."""
@@ -362,35 +402,58 @@ class Guard:
 
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
-        payer = payer_of_context()
+        payer = self._payer()
         budget = budget_of_context() or self._budget_of_span(payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget)
-        step, watch = read_step(call), self.watches.of(budget.execution_id)
-        findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
+        step, watch, findings = self._watch(call, budget, limits)
         try:
             self._stop_at(findings, budget, call)
             bound_of = self.bounds.worst if self._is_strict else self.bounds.likely
             bound = bound_of(call, step.conversation)
-            hold = yield from self._reserve(call, budget, self._price_bound(call, bound, budget))
+            asked = most = self._price_bound(call, bound, budget)
+            if not self._is_strict and not self.bounds.has_learnt(call):
+                most = self._price_bound(call, self.bounds.worst(call, step.conversation), budget)
+            hold = yield from self._reserve(call, budget, asked, most)
         except BaseException:
-            watch.take_back()
+            if watch is not None:
+                watch.take_back()
             raise
+        held_tokens = bound.output_tokens
+        if hold is not None and asked:
+            held_tokens = held_tokens * hold.amount_picousd // asked
         return Ticket(
             self,
             call,
             budget,
             hold,
-            held_tokens=bound.output_tokens,
+            held_tokens=held_tokens,
             conversation=step.conversation,
             spender=spender(payer, call.model),
         )
 
-    def _reserve(self, call: ModelCall, budget: Budget, asked: int) -> Generator[float, None, Hold | None]:
+    def _watch(
+        self, call: ModelCall, budget: Budget, limits: ExecutionLimits
+    ) -> tuple[Step, Watch | None, list[Finding]]:
+        """Look at what the agent did and begin its next call; a watch that fails takes no budget with it.
+
+        Raises:
+            BudgetExceeded: It failed, and the policy says `deny`.
+        """
+        try:
+            step, watch = read_step(call), self.watches.of(budget.execution_id)
+            return step, watch, [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
+        except Exception as error:
+            self.failed(call, error, doing="watch an execution")
+            return Step(), None, []
+
+    def _reserve(
+        self, call: ModelCall, budget: Budget, asked: int, most: int
+    ) -> Generator[float, None, Hold | None]:
         """Yield how long to wait; return a hold, or None where the call passes without one."""
         deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, FIRST_PAUSE_S
         while True:
-            answer = self.ledger.reserve(budget.scope, asked, owner=call.target)
+            answer = self._hold(budget, asked, most, call.target)
             if isinstance(answer, Hold):
                 return answer
             if not _may_fit(answer) or time.monotonic() > deadline:
@@ -401,12 +464,22 @@ class Guard:
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
+    def _hold(self, budget: Budget, asked: int, most: int, owner: str) -> Hold | Refusal:
+        """Hold the most that a call can cost, else all that is left, if that is what it asks for."""
+        amount = max(asked, most)
+        while True:
+            answer = self.ledger.reserve(budget.scope, amount, owner=owner)
+            if isinstance(answer, Hold) or amount == asked:
+                return answer
+            amount = max(asked, answer.balance.remaining_picousd or 0)  # less than was refused
+
     def _open(self, budget: Budget) -> None:
         """Begin a budget and those around it, each with what it was given, else what the policy gives it."""
-        around, limit, payer = budget.around, budget.limit_picousd, budget.payer
+        around, limit = budget.around, budget.limit_picousd
         if around is not None:
             self._open(around)
         if limit is None:
+            payer = budget.payer.over(self._process_payer)
             limit = self.policy.limits_for(agent=payer.agent, feature=payer.feature).budget_picousd
         self.ledger.open(budget.scope, limit, around.scope if around else "")
 
@@ -415,6 +488,9 @@ class Guard:
         execution_id = self._execution_of_span(payer.execution_id)
         execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
         return Budget(execution_id, f"execution:{execution_id}", payer=payer)
+
+    def _payer(self) -> Payer:
+        return payer_of_context().over(self._process_payer)
 
     def _execution_of_span(self, execution_id: str) -> str:
         if execution_id:
@@ -567,7 +643,7 @@ _guards: weakref.WeakSet[Guard] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for guard in list(_guards):
-        guard.renew_locks()
+        guard.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -578,6 +654,20 @@ def _may_fit(refusal: Refusal) -> bool:
     """Whether a refused call fits once the calls in flight give back what they hold."""
     balance = refusal.balance
     return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)
+
+
+def _write_usage(span: trace.Span, usage: Usage) -> None:
+    """Put the usage of an answer that broke off on the span of its call, which has none, with a mark."""
+    if span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
+        inputs, outputs = usage.totals
+        written = usage.cache_write_tokens + usage.cache_write_1h_tokens
+        span.set_attributes({names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs})
+        cached = {
+            names.CACHE_READ_TOKENS[0]: usage.cache_read_tokens,
+            names.CACHE_WRITE_TOKENS[0]: written,
+        }
+        span.set_attributes({name: count for name, count in cached.items() if count})
+        span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
 
 
 def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
@@ -10,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 
 from otel_cost import attributes as names
-from otel_cost.attribution import Pseudonyms, payer_of_context
+from otel_cost.attribution import Pseudonyms, payer_of_context, payer_of_environment
 from otel_cost.budgets import ENFORCE
 from otel_cost.config import Config
 from otel_cost.errors import BudgetExceeded
@@ -41,7 +42,7 @@ def tell(name: str, told: Mapping[str, str]) -> None:
         name: The event: `otel_cost.refused`, `otel_cost.warned`, ...
         told: Its attributes. Who pays is added.
     """
-    payer = _pseudonyms().apply(payer_of_context())
+    payer = _pseudonyms().apply(payer_of_context().over(payer_of_environment(os.environ)))
     told = {**payer.attributes(), **told}
     span = trace.get_current_span()
     if _is_exported(span):

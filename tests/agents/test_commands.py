@@ -156,11 +156,13 @@ def test_doctor_in_plain_text_shows_level_and_remedy(tmp_path):
 def test_the_demo_is_worked_out_by_hand():
     """The sums of the bills, added up on paper.
 
-    alice: 1,600 + 80 + 91 + 1,282.6 = 3,053.6 millionths; bob: 45,990 + 725 + 5,894.4 = 52,609.4 millionths.
+    alice: 1,600 + 80 + 91 + 1,282.6 = 3,053.6 millionths; bob: 45,990 + 725 + 5,894.4 = 52,609.4 millionths;
+    carol: 6 x (75 + 3,000) = 18,450 millionths.
     """
     assert {run.user: run.cost_usd for run in RUNS} == {
         "alice": Decimal("0.0030536"),
         "bob": Decimal("0.0526094"),
+        "carol": Decimal("0.01845"),
     }
 
 
@@ -171,6 +173,7 @@ def test_the_bills_of_the_demo_are_what_the_price_book_says():
         "alice": [("gpt-5-mini", False), ("gpt-5-nano", False), ("gpt-5-nano", True), ("gpt-5-mini", True)],
         "bob": [("claude-sonnet-4-6", False), ("claude-haiku-4-5", False), ("claude-sonnet-4-6", True)],
     }
+    asked["carol"] = [("gpt-5-mini", False)] * 6
     now_ns = 1_795_000_000_000_000_000
     for run in RUNS:
         for bill, (model, is_answering) in zip(run.bills, asked[run.user], strict=True):
@@ -210,9 +213,15 @@ def test_the_whole_demo(tmp_path):
         assert finished.returncode == 0, finished.stderr
         assert "alice  $0.0030536  = the store, to the last digit" in finished.stdout
         assert "bob    $0.0526094  = the store, to the last digit, 1 call without a price" in finished.stdout
+        assert "carol  $0.01845  = the store, to the last digit, stopped below $0.021" in finished.stdout
+        assert "BudgetExceeded: execution" in finished.stdout
         assert finished.stdout.count("the demo goes on without them") == 3
         users = json.loads(otel_cost("top", "users", "--json", OTEL_COST_STORE=f"chdb://{home}/store").stdout)
-        assert {row["user_id"] for row in stage._rows(users)} == {"alice", "bob"}
+        assert {row["user_id"] for row in stage._rows(users)} == {"alice", "bob", "carol"}
+        (refused,) = json.loads(
+            otel_cost("decisions", "--json", OTEL_COST_STORE=f"chdb://{home}/store").stdout
+        )
+        assert (refused["decision"], refused["kind"], refused["user_id"]) == ("deny", "budget_usd", "carol")
     finally:
         stopped = otel_cost("demo", "--home", home, "--stop")
     assert stopped.stdout == "stopped\n"

@@ -155,6 +155,21 @@ def test_who_pays_is_told(
     assert str(event["otel_cost.user"]).startswith("h:")
 
 
+def test_who_pays_for_the_process_is_told(
+    provider: FakeProvider, tracing: TracerProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`otel-cost run --user carol --agent watcher` names who pays for a refused call too, and whose limits
+    hold: the 10 cents of the agent."""
+    monkeypatch.setenv("OTEL_COST_USER", "carol")
+    monkeypatch.setenv("OTEL_COST_AGENT", "watcher")
+    policy = Policy.load(environ={}, agents={"watcher": {"budget_usd": "0.10"}})
+    clients.install(Guard(policy, MemoryLedger(), BOOK))
+    with pytest.raises(BudgetExceeded, match=r"may spend \$0\.10"):
+        httpx.post(f"{provider.openai_url}/chat/completions", json={"model": "gpt-4o"})
+    ((_, event),) = told(exported(tracing))
+    assert (event["otel_cost.user"], event["otel_cost.agent"]) == ("carol", "watcher")
+
+
 def test_what_spent_most_is_named(provider: FakeProvider, tracing: TracerProvider) -> None:
     """The error and the event say which agents and models the money went to, exactly."""
     clients.install(Guard(Policy.load(environ={}), MemoryLedger(), BOOK))
