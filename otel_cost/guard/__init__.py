@@ -534,7 +534,7 @@ class Guard:
         self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = ""
     ) -> int | None:
         tier = service_tier or call.service_tier or None
-        for name in (model, call.model):
+        for name in (model, call.model) if model else (call.model,):
             try:
                 priced = self.book.price(
                     usage, model=name, provider=call.provider or None, at=time.time_ns(), service_tier=tier

@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from otel_cost.providers import endpoint_provider
@@ -20,7 +21,7 @@ EMBEDDINGS, OTHER = "embeddings", "other"
 _FILE_KEYS = frozenset(
     {"data", "image_url", "url", "uri", "fileUri", "bytes", "file_data", "images", "result"}
 )
-_FILE_MARKS = tuple(f'"{key}"'.encode() for key in _FILE_KEYS)
+_FILE_MARK = re.compile(b'"(?:%b)"' % "|".join(sorted(_FILE_KEYS)).encode())
 _MIN_FILE_BYTES = 512
 
 
@@ -173,30 +174,49 @@ def recognise(
     """
     if method.upper() != "POST":
         return None
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    for api in APIS:
-        if found := api.path.search(parts.path):
-            break
-    else:
+    route = _route(url.partition("?")[0])
+    if route is None:
         return None
-    provider = (known_hosts or {}).get(host) or endpoint_provider(host, parts.path)
+    provider = (known_hosts or {}).get(route.host) or route.provider
     read = _parse(body)
-    model = _model(found, read)
+    model = _text(read.get("model")) or route.model
     if not model and provider is None:
         return None
     return ModelCall(
-        api,
-        provider or api.provider,
+        route.api,
+        provider or route.api.provider,
         model,
-        f"POST {host}{parts.path}",
-        api.is_stream(parts.path, read),
-        output_limit(api, read),
+        route.target,
+        route.api.is_stream(route.path, read),
+        output_limit(route.api, read),
         read,
         *_sizes(body, read),
         _text(read.get("service_tier") or read.get("serviceTier")),
         _mentions(body, "cache_control") or _mentions(body, "cachePoint"),
     )
+
+
+class _Route(NamedTuple):
+    """What a URL alone tells of a request."""
+
+    api: Api
+    host: str
+    path: str
+    provider: str | None
+    model: str
+    target: str
+
+
+@lru_cache(maxsize=1_024)
+def _route(url: str) -> _Route | None:
+    """Return what a URL tells, without its query, which may hold a key; agents use few of them."""
+    parts = urlsplit(url)
+    host, path = (parts.hostname or "").lower(), parts.path
+    for api in APIS:
+        if found := api.path.search(path):
+            model = unquote(found.groupdict().get("model") or "")
+            return _Route(api, host, path, endpoint_provider(host, path), model, f"POST {host}{path}")
+    return None
 
 
 def output_limit(api: Api, body: Json) -> int | None:
@@ -207,18 +227,11 @@ def output_limit(api: Api, body: Json) -> int | None:
     return each * max([1, *_counts(body, api.answers)])
 
 
-def _model(found: re.Match[str], body: Json) -> str:
-    named = body.get("model")
-    if isinstance(named, str) and named:
-        return named
-    return unquote(found.groupdict().get("model") or "")
-
-
 def _parse(body: bytes | str | None) -> Json:
     if not body:
         return {}
     try:
-        read = json.loads(body)
+        read = json.loads(body if isinstance(body, str) else body.decode())
     except (ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
@@ -239,7 +252,7 @@ def _sizes(body: bytes | str | None, read: Json) -> tuple[int, int, int]:
     if not body:
         return 0, 0, 0
     text = body if isinstance(body, bytes) else body.encode()
-    if not any(mark in text for mark in _FILE_MARKS):
+    if not _FILE_MARK.search(text):
         return len(text), 0, 0
     file_bytes, files = _files(read)
     return max(0, len(text) - file_bytes), file_bytes, files
