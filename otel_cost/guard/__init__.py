@@ -185,7 +185,7 @@ class Guard:
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
-        self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
+        self._last_calls: OrderedDict[str, deque[tuple[str, int]]] = OrderedDict()
         self._refused: OrderedDict[str, int] = OrderedDict()
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
@@ -460,7 +460,10 @@ class Guard:
             reserved_usd=_usd(balance.reserved_picousd),
             asked_usd=_usd(refusal.asked_picousd) if refusal else Decimal(0),
             request=f"{call.target} ({call.model})" if call.model else call.target,
-            last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
+            last_calls=tuple(
+                f"{name} ${_usd(picousd):.6f}"
+                for name, picousd in tuple(self._last_calls.get(budget.execution_id, ()))
+            ),
         )
 
     def _count_refusal(self, execution_id: str) -> int:
@@ -500,7 +503,7 @@ class Guard:
             return
         with self._lock:
             calls = self._last_calls.get(ticket.budget.execution_id) or deque(maxlen=LAST_CALLS)
-            calls.append(f"{ticket.call.model or ticket.call.target} ${_usd(cost.picousd):.6f}")
+            calls.append((ticket.call.model or ticket.call.target, cost.picousd))
             _put(self._last_calls, ticket.budget.execution_id, calls)
 
     def _remember(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
