@@ -2,24 +2,24 @@
 
     python benchmarks/bench_guard.py            # a table, and benchmarks/results/guard.md
 
-Each case sends the same call with the official OpenAI client to a transport in memory, whole and streamed, sync
-and async; an addition is what a case takes more than the bare client. Cases alternate call by call, so that a
-noisy machine disturbs all alike. Times are CPU time of the thread. Ratios count, not microseconds: the
-yardstick is a span of ten attributes with a no-op processor.
+Each library wraps what it wraps in an application: we the HTTP client's `send`, the others the official
+client's methods. What is wrapped answers from memory at once, so that what is left is the library's own work,
+less that of the bare client, which is measured too. Cases alternate, so that a noisy machine disturbs all
+alike; times are CPU time of the thread. Ratios count: the yardstick is a span of ten attributes with a no-op
+processor.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
 import os
-import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ import httpx2
 import litellm
 import openai
 import shekel
+from openai.resources.chat.completions import Completions
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openinference.instrumentation.openai import OpenAIInstrumentor as OpenInference
-from opentelemetry import trace
 from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor as GenaiOpenAI
 from opentelemetry.instrumentation.openai import OpenAIInstrumentor as OpenLLMetry
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -45,6 +46,7 @@ from otel_cost.processor import CostSpanProcessor
 from otel_cost.usage import Usage
 
 CHUNKS = 53
+URL = "https://api.openai.com/v1/chat/completions"
 WARM_UP = 100
 RESULTS = Path(__file__).parent / "results" / "guard.md"
 HISTORY = [{"role": "system", "content": "You are a careful assistant. " * 20}] + [
@@ -69,15 +71,8 @@ Times = list[int]
 class Chunks(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     """A stream that comes event by event."""
 
-    def __init__(self, chunks: list[bytes]) -> None:
-        self._chunks = chunks
-
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._chunks
-
-    async def __aiter__(self) -> Any:
-        for chunk in self._chunks:
-            yield chunk
+        yield from EVENTS
 
 
 def answers() -> tuple[bytes, list[bytes]]:
@@ -95,20 +90,43 @@ def answers() -> tuple[bytes, list[bytes]]:
 WHOLE, EVENTS = answers()
 
 
-def answer(request: httpx2.Request) -> httpx2.Response:
-    if b'"stream":true' in request.content:
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=Chunks(EVENTS))
-    return httpx2.Response(200, headers={"content-type": "application/json"}, content=WHOLE)
+HEADERS = {"content-type": "application/json"}
+ANSWERED = httpx2.Response(200, headers=HEADERS, content=WHOLE)
+COMPLETION = ChatCompletion.model_validate_json(WHOLE)
+LITELLM_ANSWER = litellm.ModelResponse(**COMPLETION.model_dump())
+CLIENT = openai.OpenAI(api_key="x")
 
 
-def client() -> openai.OpenAI:
-    transport = httpx2.MockTransport(answer)
-    return openai.OpenAI(api_key="x", http_client=httpx2.Client(transport=transport), max_retries=0)
+def streamed() -> httpx2.Response:
+    request = httpx2.Request("POST", URL)
+    return httpx2.Response(
+        200, headers={"content-type": "text/event-stream"}, stream=Chunks(), request=request
+    )
 
 
-def async_client() -> openai.AsyncOpenAI:
-    transport = httpx2.MockTransport(answer)
-    return openai.AsyncOpenAI(api_key="x", http_client=httpx2.AsyncClient(transport=transport), max_retries=0)
+def answer(client: httpx2.Client, request: httpx2.Request) -> httpx2.Response:
+    return streamed() if b'"stream":true' in request.content else ANSWERED
+
+
+async def answer_async(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
+    return ANSWERED
+
+
+def request(client: openai.OpenAI, cast_to: Any, options: Any, **more: Any) -> Any:
+    if more.get("stream"):
+        return openai.Stream(cast_to=ChatCompletionChunk, response=streamed(), client=client)
+    return COMPLETION
+
+
+# What is wrapped below, before anything wraps it.
+httpx2.Client.send, httpx2.AsyncClient.send = answer, answer_async  # type: ignore[assignment, method-assign]
+openai.OpenAI.request = request  # type: ignore[method-assign, assignment]
+CREATE = Completions.create
+
+
+def unwrap() -> None:
+    """Take off what a library left behind."""
+    openai.OpenAI.request, Completions.create = request, CREATE  # type: ignore[method-assign, assignment]
 
 
 def provider_with(*processors: SpanProcessor) -> TracerProvider:
@@ -119,11 +137,6 @@ def provider_with(*processors: SpanProcessor) -> TracerProvider:
 
 
 # --- cases: what is around the calls ----------------------------------------------------------------------
-
-
-@contextmanager
-def bare() -> Iterator[None]:
-    yield
 
 
 GUARD = default_guard(Policy.load(environ={}, budget_usd="1000"))
@@ -153,20 +166,12 @@ def instrumented(instrumentor: Any, *processors: SpanProcessor) -> Callable[[], 
     return case
 
 
-@contextmanager
-def both() -> Iterator[None]:
-    """The whole of it: guard, official instrumentation and our processor."""
-    with guarded(), PRICED():
-        yield
-
-
 PRICED = instrumented(GenaiOpenAI(), CostSpanProcessor(Config(metrics=True)))
+GUARD_CASE = "otel-cost guard"
 CASES: dict[str, Callable[[], Any]] = {
-    "bare client": bare,
-    "otel-cost guard": guarded,
+    GUARD_CASE: guarded,
     "official genai-openai": instrumented(GenaiOpenAI()),
-    "official genai-openai + our processor": PRICED,
-    "official genai-openai + our processor + our guard": both,
+    "official genai-openai, and otel-cost's pricing": PRICED,
     "OpenInference": instrumented(OpenInference()),
     "OpenLLMetry": instrumented(OpenLLMetry()),
     "agentbudget": lambda: _agentbudget(),
@@ -205,21 +210,44 @@ def _budget_manager() -> Iterator[None]:
 # --- measuring --------------------------------------------------------------------------------------------
 
 
-def send(by: openai.OpenAI) -> None:
-    if MANAGER:
-        assert MANAGER[0].get_current_cost(user="agent") <= MANAGER[0].get_total_budget("agent")
-    got = by.chat.completions.create(**CALL)
-    if MANAGER:
-        MANAGER[0].update_cost(completion_obj=litellm.ModelResponse(**got.model_dump()), user="agent")
+HTTP, HTTP_ASYNC = httpx2.Client(), httpx2.AsyncClient()
+REQUEST, STREAM_REQUEST = httpx2.Request("POST", URL, json=CALL), httpx2.Request("POST", URL, json=STREAM)
 
 
-def stream(by: openai.OpenAI) -> None:
-    for _ in by.chat.completions.create(**STREAM):
+def http() -> None:
+    HTTP.send(REQUEST)
+
+
+def http_stream() -> None:
+    for _ in HTTP.send(STREAM_REQUEST).stream:  # type: ignore[union-attr]
         pass
 
 
-async def send_async(by: openai.AsyncOpenAI) -> None:
-    await by.chat.completions.create(**CALL)
+def http_async() -> None:
+    with suppress(StopIteration):
+        HTTP_ASYNC.send(REQUEST).send(None)  # nothing in it waits, so no event loop is in the way
+
+
+def sdk() -> None:
+    if MANAGER:
+        assert MANAGER[0].get_current_cost(user="agent") <= MANAGER[0].get_total_budget("agent")
+    CLIENT.chat.completions.create(**CALL)
+    if MANAGER:
+        MANAGER[0].update_cost(completion_obj=LITELLM_ANSWER, user="agent")
+
+
+def sdk_stream() -> None:
+    for _ in CLIENT.chat.completions.create(**STREAM):
+        pass
+
+
+def span() -> None:
+    TRACER.start_span("span", attributes={f"http.attribute.{n}": "value" for n in range(10)}).end()
+
+
+TRACER = provider_with().get_tracer("bench")
+HTTP_TASKS = {"sync": http, "stream": http_stream, "async": http_async}
+SDK_TASKS = {"sync": sdk, "stream": sdk_stream}
 
 
 def timed(task: Callable[[], object]) -> int:
@@ -228,32 +256,22 @@ def timed(task: Callable[[], object]) -> int:
     return time.thread_time_ns() - start
 
 
-def span(tracer: trace.Tracer) -> None:
-    tracer.start_span("span", attributes={f"http.attribute.{n}": "value" for n in range(10)}).end()
-
-
 def measure(rounds: int) -> dict[tuple[str, str], Times]:
-    """Run every case in turn, a few calls at a time, again and again."""
-    found: dict[tuple[str, str], Times] = {}
-    by, by_async, loop = client(), async_client(), asyncio.new_event_loop()
-    tracer = provider_with().get_tracer("bench")
+    """Run every case in turn, twenty calls at a time, again and again."""
+    found: dict[tuple[str, str], Times] = defaultdict(list)
     for number in range(rounds + 1):
-        for name, case in CASES.items():
-            with ExitStack() as around:
-                around.enter_context(case())
-                tasks: dict[str, Callable[[], object]] = {
-                    "sync": lambda: send(by),
-                    "stream": lambda: stream(by),
-                }
-                if name != "LiteLLM BudgetManager":
-                    tasks["async"] = lambda: loop.run_until_complete(send_async(by_async))
+        for name, case in [("bare http", nullcontext), ("bare sdk", nullcontext), *CASES.items()]:
+            tasks = HTTP_TASKS if name in ("bare http", GUARD_CASE) else SDK_TASKS
+            unwrap()
+            with case():
                 for kind, task in tasks.items():
-                    count = WARM_UP if number == 0 else 10
-                    times = [timed(task) for _ in range(count)][2:]  # the first ones enter the case
+                    if name == "LiteLLM BudgetManager" and kind == "stream":
+                        continue  # it takes no streams
+                    for _ in range(WARM_UP if number == 0 else 3):
+                        task()
                     if number:
-                        found.setdefault((name, kind), []).extend(times)
-        found.setdefault(("span", "sync"), []).extend(timed(lambda: span(tracer)) for _ in range(10))
-    loop.close()
+                        found[name, kind] += [timed(task) for _ in range(20)]
+        found["span", "sync"] += [timed(span) for _ in range(20)]
     return found
 
 
@@ -263,34 +281,31 @@ def percentile(times: Times, percent: int) -> float:
 
 def report(rounds: int, found: dict[tuple[str, str], Times]) -> list[str]:
     yardstick = percentile(found["span", "sync"], 50)
+    calls = len(found[GUARD_CASE, "sync"])
     lines = [
         "# What guarding a call adds",
         "",
-        f"`python benchmarks/bench_guard.py --rounds {rounds}`: {len(found['bare client', 'sync'])} calls of each kind,",
-        f"cases alternating in one process; CPU time, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} shared cores.",
-        f"A span of ten attributes with a no-op processor takes {yardstick:.1f} us here.",
+        f"`python benchmarks/bench_guard.py --rounds {rounds}`: {calls} calls of each kind, of",
+        f"{len(REQUEST.content)} bytes or {CHUNKS} events, cases alternating in one process. CPU time, load",
+        f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} shared cores. A span of ten attributes with a no-op",
+        f"processor takes {yardstick:.1f} us here.",
         "",
-        "| added to the bare client | sync p50 us | in spans | sync p99 us | async p50 us | stream chunk p50 us |",
-        "|---|---|---|---|---|---|",
+        "| added | call p50 us | in spans | call p99 us | async p50 us | stream event p50 us | in spans |",
+        "|---|---|---|---|---|---|---|",
     ]
-    bare_times = {kind: found["bare client", kind] for kind in ("sync", "async", "stream")}
     for name in CASES:
-        if name == "bare client":
-            continue
-        added = {
-            kind: percentile(found[name, kind], 50) - percentile(times, 50)
-            for kind, times in bare_times.items()
-            if (name, kind) in found
+        base = "bare http" if name == GUARD_CASE else "bare sdk"
+        cells = {
+            kind: percentile(times, 50) - percentile(found[base, kind], 50)
+            for (case, kind), times in found.items()
+            if case == name
         }
-        p99 = percentile(found[name, "sync"], 99) - percentile(bare_times["sync"], 50)
-        lines.append(
-            f"| {name} | {added['sync']:.0f} | {added['sync'] / yardstick:.1f} | {p99:.0f} "
-            f"| {added['async']:.0f} | {added['stream'] / CHUNKS:.1f} |"
-            if "async" in added
-            else f"| {name} | {added['sync']:.0f} | {added['sync'] / yardstick:.1f} | {p99:.0f} | | |"
-        )
-    bare_row = " | ".join(f"{statistics.median(bare_times[kind]) / 1000:.0f}" for kind in ("sync", "async"))
-    return [*lines, "", f"The bare client itself: sync and async us | {bare_row}", ""]
+        p99 = percentile(found[name, "sync"], 99) - percentile(found[base, "sync"], 50)
+        event = cells["stream"] / CHUNKS if "stream" in cells else None
+        shown = [cells["sync"], cells["sync"] / yardstick, p99, cells.get("async"), event]
+        shown.append(None if event is None else event / yardstick)
+        lines.append(f"| {name} | {' | '.join('' if each is None else f'{each:.1f}' for each in shown)} |")
+    return [*lines, ""]
 
 
 def main() -> None:
