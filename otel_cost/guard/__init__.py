@@ -200,7 +200,7 @@ class Guard:
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
-        self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
+        self._last_calls: OrderedDict[str, deque[tuple[str, int]]] = OrderedDict()
         self._refused: OrderedDict[str, int] = OrderedDict()
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._spenders = Spenders()
@@ -550,7 +550,10 @@ class Guard:
             asked_usd=_usd(refusal.asked_picousd) if refusal else Decimal(0),
             request=f"{call.target} ({call.model})" if call.model else call.target,
             model=call.model,
-            last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
+            last_calls=tuple(
+                f"{name} ${_usd(picousd):.6f}"
+                for name, picousd in tuple(self._last_calls.get(budget.execution_id, ()))
+            ),
             top_components=self._spenders.top(budget.execution_id),
         )
 
@@ -592,7 +595,7 @@ class Guard:
         with self._lock:
             self._spenders.add(budget.execution_id, spender, picousd)
             calls = self._last_calls.get(budget.execution_id) or deque(maxlen=LAST_CALLS)
-            calls.append(f"{what} ${_usd(picousd):.6f}")
+            calls.append((what, picousd))
             _put(self._last_calls, budget.execution_id, calls)
 
     def _remember(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
@@ -626,7 +629,7 @@ class Guard:
         self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = ""
     ) -> int | None:
         tier = service_tier or call.service_tier or None
-        for name in (model, call.model):
+        for name in (model, call.model) if model else (call.model,):
             try:
                 priced = self.book.price(
                     usage, model=name, provider=call.provider or None, at=time.time_ns(), service_tier=tier

@@ -29,6 +29,9 @@ _USAGE_PLACES = (
     ("x_groq", "usage"),  # Groq
     ("meta",),  # Cohere v1
 )
+_OUTPUT_KEYS = tuple(path[0] for path in documents.PROVIDER_USAGE["output_tokens"])
+_NAMES = frozenset({"id", "model", "modelVersion", "responseId", "service_tier", "serviceTier"})
+_USAGE_HOLDERS = frozenset(place[0] for place in _USAGE_PLACES)
 _TEXT_KEYS = frozenset(
     {
         "content",
@@ -122,9 +125,9 @@ class Answer:
         self.output_bytes += written
         self.output_events += written > 0
         self._has_ended = self._has_ended or is_whole or not _goes_on(document)
-        for place in _USAGE_PLACES:
+        for place in () if _USAGE_HOLDERS.isdisjoint(document) else _USAGE_PLACES:
             found = _at(document, place)
-            if isinstance(found, Mapping) and found:
+            if isinstance(found, dict) and found:
                 is_start = document.get("type") == "message_start"
                 self._merge({**found, "output_tokens": None} if is_start else found)
                 self.is_final = self.is_final or (self._has_ended and not is_start)
@@ -148,20 +151,24 @@ class Answer:
                 usage = usage[units]
                 break
         self._reported.update({name: value for name, value in usage.items() if value is not None})
-        if "output_tokens" in documents.provider_usage(usage):
+        if any(usage.get(key) is not None for key in _OUTPUT_KEYS):
             self._told = self.text
 
     def _name(self, document: Json) -> None:
-        for holder in (document, document.get("response"), document.get("message")):
-            if isinstance(holder, dict):
-                model = holder.get("model") or holder.get("modelVersion")
-                tier = holder.get("service_tier") or holder.get("serviceTier")
-                self.model = model if isinstance(model, str) else self.model
-                named = holder.get("id") or holder.get("responseId")
-                self.response_id = self.response_id or (named if isinstance(named, str) else "")
-                self.service_tier = tier if isinstance(tier, str) else self.service_tier
-        tier = self._reported.get("service_tier")
-        self.service_tier = tier if isinstance(tier, str) else self.service_tier
+        for holder in (document, document.get("response"), document.get("message"), self._reported):
+            if isinstance(holder, dict) and not _NAMES.isdisjoint(holder):
+                self._name_of(holder)
+
+    def _name_of(self, holder: Json) -> None:
+        model = holder.get("model") or holder.get("modelVersion")
+        if isinstance(model, str):
+            self.model = model
+        tier = holder.get("service_tier") or holder.get("serviceTier")
+        if isinstance(tier, str):
+            self.service_tier = tier
+        named = holder.get("id") or holder.get("responseId")
+        if isinstance(named, str) and not self.response_id:
+            self.response_id = named
 
 
 class Reader:
@@ -281,7 +288,7 @@ def _parse(text: bytes) -> Iterator[Json]:
     if text[:1] not in (b"{", b"["):
         return
     try:
-        read = json.loads(text)
+        read = json.loads(text.decode())
     except (ValueError, RecursionError):
         return
     for document in read if isinstance(read, list) else (read,):
@@ -294,9 +301,10 @@ def _goes_on(event: Json) -> bool:
     choices = event.get("candidates") or event.get("choices")
     if not isinstance(choices, list) or not choices:
         return False
-    return not any(
-        isinstance(each, dict) and (each.get("finishReason") or each.get("finish_reason")) for each in choices
-    )
+    for each in choices:
+        if isinstance(each, dict) and (each.get("finishReason") or each.get("finish_reason")):
+            return False
+    return True
 
 
 def event_bytes(event: Json) -> int:
@@ -307,15 +315,29 @@ def event_bytes(event: Json) -> int:
     return text_bytes(event)
 
 
+_CONTAINERS = (dict, list)
+
+
 def text_bytes(value: Any, *, key: str = "") -> int:
     """Return the UTF-8 bytes of the text that a piece of an answer holds."""
     if isinstance(value, str):
-        return len(value.encode("utf-8", "surrogatepass")) if key in _TEXT_KEYS else 0
+        return _size(value) if key in _TEXT_KEYS else 0
+    total = 0
     if isinstance(value, dict):
-        return sum(text_bytes(item, key=name) for name, item in value.items())
-    if isinstance(value, list):
-        return sum(text_bytes(item, key=key) for item in value)
-    return 0
+        for name, item in value.items():
+            if isinstance(item, str):
+                if name in _TEXT_KEYS:
+                    total += _size(item)
+            elif isinstance(item, _CONTAINERS):
+                total += text_bytes(item, key=name)
+    elif isinstance(value, list):
+        for item in value:
+            total += text_bytes(item, key=key)
+    return total
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _is_count(value: object) -> TypeGuard[int]:
