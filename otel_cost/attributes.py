@@ -352,6 +352,8 @@ PRICE_REASON = "otel_cost.price.reason"
 COUNTED = "otel_cost.counted"
 NOT_COUNTED_REASON = "otel_cost.not_counted_reason"
 USAGE_MARKS = "otel_cost.usage.marks"
+USAGE_SOURCE = "otel_cost.usage.source"
+PARTIAL = "partial"
 
 REFUSED = "otel_cost.refused"
 """On the span of a model call that the guard refused: never sent, so it is no call and costs nothing.

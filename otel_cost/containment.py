@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from types import TracebackType
@@ -50,6 +51,16 @@ def count(doing: str, error: Exception) -> None:
             type(error).__name__,
             exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
         )
+
+
+def _after_fork_in_child() -> None:
+    """Take a new lock: a thread that is not there may hold the old one."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def error_counts() -> dict[tuple[str, str], int]:

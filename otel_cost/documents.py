@@ -125,13 +125,22 @@ def parse(text: object) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+_PLACES: dict[str, list[tuple[int, str, str]]] = {}
+"""What `PROVIDER_USAGE` has below a key: how trusted it is, which amount, and the key inside if any."""
+for _name, _paths in PROVIDER_USAGE.items():
+    for _rank, (_key, *_inside) in enumerate(_paths):
+        _PLACES.setdefault(_key, []).append((_rank, _name, "".join(_inside)))
+
+
 def provider_usage(document: Mapping[str, Any]) -> Reported:
     """Return the amounts in a provider's own usage object, whichever provider it is."""
     reported: Reported = {}
-    for name, paths in PROVIDER_USAGE.items():
-        found = next((value for path in paths if (value := _at(document, path)) is not None), None)
-        if found is not None:
-            reported[name] = found
+    ranks: dict[str, int] = {}
+    for key, held in document.items():
+        for rank, name, inside in _PLACES.get(key, ()):
+            value = held if not inside else held.get(inside) if isinstance(held, dict) else None
+            if value is not None and rank <= ranks.get(name, rank):
+                reported[name], ranks[name] = value, rank
     return reported
 
 

@@ -15,13 +15,17 @@ from __future__ import annotations
 import binascii
 import json
 import re
+import select
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import ceil
+from socket import MSG_PEEK
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -62,6 +66,8 @@ class Reply:
     """Wait before each streamed event."""
     cut_after: int | None = None
     """Close the connection after this many streamed events, as a provider that fails half way."""
+    tokens_per_event: int = 0
+    """Tokens in each streamed event in the mean, as `tokens` splits the text; 0 streams a word at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,8 @@ class Call:
     headers: Mapping[str, str]
     response_id: str
     reply: Reply = Reply()
+    written_ratio: Fraction | None = None
+    """How much of a streamed text was written when the client hung up; None where it did not."""
 
     @property
     def text(self) -> str:
@@ -87,8 +95,16 @@ class Call:
 
     @property
     def billed(self) -> Usage:
-        """The usage the provider counted: nothing where it answered with an error."""
-        return self.reply.usage if self.reply.status < 400 else Usage()
+        """The usage the provider counted: nothing where it answered with an error.
+
+        Of a stream that the client left, the output written by then; `usage` belongs to the whole text.
+        """
+        if self.reply.status >= 400:
+            return Usage()
+        usage = self.reply.usage
+        if self.written_ratio is None:
+            return usage
+        return usage._replace(output_tokens=ceil(usage.output_tokens * self.written_ratio))
 
 
 Script = Callable[[Call], Reply] | Sequence[Reply] | Reply
@@ -175,6 +191,15 @@ class FakeProvider:
             call = replace(call, reply=self._reply(call))
             self.calls.append(call)
         return call
+
+    def left(self, call: Call, written: str) -> None:
+        """Note that the client hung up when so much of a streamed text was written."""
+        whole = len(tokens(call.reply.text)) or 1
+        with self._lock:
+            for index, known in enumerate(self.calls):
+                if known is call:
+                    ratio = Fraction(len(tokens(written)), whole)
+                    self.calls[index] = replace(call, written_ratio=ratio)
 
     def _reply(self, call: Call) -> Reply:
         if isinstance(self.script, Reply):
@@ -273,15 +298,30 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_headers(call, _STREAM_TYPES.get(call.api, "text/event-stream"))
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
+        written: list[str] = []
         for sent, (name, body) in enumerate(_STREAMS[call.api](call)):
             if sent == call.reply.cut_after:
                 self.close_connection = True
                 return
             time.sleep(call.reply.chunk_delay_s)
-            self._send_chunk(_encoded(call.api, name, body))
+            if not self._has_sent(_encoded(call.api, name, body)):
+                self.server.provider.left(call, "".join(written))
+                return
+            written.append(_delta(call.api, name, body))
         if call.api == "openai.chat":
             self._send_chunk(b"data: [DONE]\n\n")
         self._send_chunk(b"")
+
+    def _has_sent(self, content: bytes) -> bool:
+        """Send a chunk, unless the client has hung up."""
+        try:
+            if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, MSG_PEEK):
+                raise ConnectionResetError
+            self._send_chunk(content)
+        except OSError:
+            self.close_connection = True
+            return False
+        return True
 
     def _send_chunk(self, content: bytes) -> None:
         self.wfile.write(b"%x\r\n%b\r\n" % (len(content), content))
@@ -318,9 +358,47 @@ def _aws_event(name: str, body: Json) -> bytes:
     return message + struct.pack("!I", binascii.crc32(message))
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """Split a text as a stream does, a word at a time."""
-    yield from re.findall(r"\S+\s*", text) or [""]
+def tokens(text: str) -> list[str]:
+    """Split a text about as tokenizers do: short words whole, others, digits and other scripts in parts."""
+    return _TOKEN.findall(text)
+
+
+_TOKEN = re.compile(
+    r"\s?[A-Za-z]{1,7}"  # " token" + "izer"
+    r"|\s?\d{1,3}"
+    r"|\s?[^\W\dA-Za-z\u3040-\u9fff]{1,3}"  # accented Latin, Cyrillic, Arabic: two to three letters
+    r"|[\u3040-\u9fff]"
+    r"|\s?[^\w\s]{1,2}|\s+|\w"
+)
+
+
+def _pieces(call: Call) -> list[str]:
+    """Split a text as a stream does, a word or some tokens at a time."""
+    size = call.reply.tokens_per_event
+    if not size:
+        return re.findall(r"\s*\S+|\s+\Z", call.reply.text) or [""]
+    split, start = tokens(call.reply.text), 0
+    pieces: list[str] = []
+    while start < len(split):
+        end = start + 1 + 2 * len(pieces) % (2 * size - 1)
+        pieces.append("".join(split[start:end]))
+        start = end
+    return pieces or [""]
+
+
+def _delta(api: str, name: str, body: Json) -> str:
+    """Return the text that a streamed event adds."""
+    if api == "openai.responses":
+        return str(body["delta"]) if name == "response.output_text.delta" else ""
+    if api == "openai.chat":
+        return "".join(choice["delta"].get("content") or "" for choice in body["choices"])
+    if api == "gemini":
+        return "".join(part.get("text", "") for part in body["candidates"][0]["content"]["parts"])
+    if api == "ollama":
+        return str(body["message"]["content"])
+    if api == "cohere":
+        return str(body["delta"]["message"]["content"]["text"]) if name == "content-delta" else ""
+    return str(body["delta"].get("text", "")) if name in ("content_block_delta", "contentBlockDelta") else ""
 
 
 def _model(call: Call) -> str:
@@ -423,7 +501,7 @@ def _openai_chat_stream(call: Call) -> Iterator[Event]:
             yield chunk({"tool_calls": [{"index": index} | tool_call]})
         yield chunk({}, "tool_calls")
     else:
-        yield from (chunk({"content": piece}) for piece in _pieces(call.reply.text))
+        yield from (chunk({"content": piece}) for piece in _pieces(call))
         yield chunk({}, "stop")
     if (call.body.get("stream_options") or {}).get("include_usage") or "mistral" in call.model:
         usage = _openai_chat_usage(call.reply.usage)
@@ -489,13 +567,13 @@ def _openai_response(call: Call, status: str = "completed") -> Json:
 def _openai_responses_stream(call: Call) -> Iterator[Event]:
     events = [("response.created", {"response": _openai_response(call, "in_progress")})]
     for index, item in enumerate(_openai_output(call)):
-        events += _openai_item_events(index, item)
+        events += _openai_item_events(index, item, _pieces(call))
     events.append(("response.completed", {"response": _openai_response(call)}))
     for number, (name, body) in enumerate(events):
         yield name, {"type": name, "sequence_number": number} | body
 
 
-def _openai_item_events(index: int, item: Json) -> list[Event]:
+def _openai_item_events(index: int, item: Json, pieces: list[str]) -> list[Event]:
     place: Json = {"output_index": index, "item_id": item["id"]}
     is_call = item["type"] == "function_call"
     empty: Json = {"arguments": ""} if is_call else {"content": []}
@@ -509,7 +587,7 @@ def _openai_item_events(index: int, item: Json) -> list[Event]:
         part = item["content"][0]
         place |= {"content_index": 0}
         events.append(("response.content_part.added", place | {"part": part | {"text": ""}}))
-        deltas = ({"delta": piece, "logprobs": []} for piece in _pieces(part["text"]))
+        deltas = ({"delta": piece, "logprobs": []} for piece in pieces)
         events.extend(("response.output_text.delta", place | delta) for delta in deltas)
         events.append(("response.output_text.done", place | {"text": part["text"], "logprobs": []}))
         events.append(("response.content_part.done", place | {"part": part}))
@@ -581,11 +659,11 @@ def _anthropic_content(call: Call) -> list[Json]:
 
 def _anthropic_stream(call: Call) -> Iterator[Event]:
     """Input is reported at the start, output as a running total at the end."""
-    for name, body in _anthropic_events(_anthropic_message(call)):
+    for name, body in _anthropic_events(_anthropic_message(call), _pieces(call)):
         yield name, {"type": name} | body
 
 
-def _anthropic_events(message: Json) -> Iterator[Event]:
+def _anthropic_events(message: Json, pieces: list[str]) -> Iterator[Event]:
     started = {"content": [], "stop_reason": None, "usage": message["usage"] | {"output_tokens": 1}}
     yield "message_start", {"message": message | started}
     for index, block in enumerate(message["content"]):
@@ -593,7 +671,7 @@ def _anthropic_events(message: Json) -> Iterator[Event]:
         empty: Json = {"text": ""} if is_text else {"input": {}}
         yield "content_block_start", {"index": index, "content_block": block | empty}
         if is_text:
-            deltas: list[Json] = [{"type": "text_delta", "text": piece} for piece in _pieces(block["text"])]
+            deltas: list[Json] = [{"type": "text_delta", "text": piece} for piece in pieces]
         else:
             deltas = [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}]
         yield from (("content_block_delta", {"index": index, "delta": delta}) for delta in deltas)
@@ -634,19 +712,24 @@ def _gemini_response(call: Call) -> Json:
     }
 
 
-def _gemini_part(call: Call, parts: list[Json]) -> Json:
-    candidate = {"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": "STOP"}
+def _gemini_part(call: Call, parts: list[Json], finish_reason: str = "STOP") -> Json:
+    candidate: Json = {"index": 0, "content": {"role": "model", "parts": parts}}
+    candidate |= {"finishReason": finish_reason} if finish_reason else {}
     return {"responseId": call.response_id, "modelVersion": _model(call), "candidates": [candidate]}
 
 
 def _gemini_stream(call: Call) -> Iterator[Event]:
-    """The last of the parts carries the whole usage."""
+    """Each part carries the usage up to it, the last one the whole."""
     whole = _gemini_response(call)
     if call.reply.tool_calls:
         yield "", whole
         return
-    *first, last = _pieces(call.reply.text)
-    yield from (("", _gemini_part(call, [{"text": piece}])) for piece in first)
+    *first, last = _pieces(call)
+    count, whole_count, usage = 0, len(tokens(call.reply.text)) or 1, call.reply.usage
+    for piece in first:
+        count += len(tokens(piece))
+        so_far = usage._replace(output_tokens=ceil(usage.output_tokens * Fraction(count, whole_count)))
+        yield "", _gemini_part(call, [{"text": piece}], "") | {"usageMetadata": _gemini_usage(so_far)}
     yield "", whole | _gemini_part(call, [{"text": last}])
 
 
@@ -689,7 +772,7 @@ def _bedrock_stream(call: Call) -> Iterator[Event]:
             delta = {"toolUse": {"input": json.dumps(tool["input"])}}
             yield "contentBlockDelta", place | {"delta": delta}
         else:
-            for piece in _pieces(block["text"]):
+            for piece in _pieces(call):
                 yield "contentBlockDelta", place | {"delta": {"text": piece}}
         yield "contentBlockStop", place
     yield "messageStop", {"stopReason": response["stopReason"]}
@@ -719,11 +802,11 @@ def _cohere_response(call: Call) -> Json:
 
 def _cohere_stream(call: Call) -> Iterator[Event]:
     """The last event has the usage, inside its delta."""
-    for name, body in _cohere_events(_cohere_response(call)):
+    for name, body in _cohere_events(_cohere_response(call), _pieces(call)):
         yield name, {"type": name} | body
 
 
-def _cohere_events(response: Json) -> Iterator[Event]:
+def _cohere_events(response: Json, pieces: list[str]) -> Iterator[Event]:
     message = response["message"]
     started = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
     yield "message-start", {"id": response["id"], "delta": {"message": started}}
@@ -733,7 +816,7 @@ def _cohere_events(response: Json) -> Iterator[Event]:
     for index, block in enumerate(message.get("content", ())):
         empty = {"message": {"content": block | {"text": ""}}}
         yield "content-start", {"index": index, "delta": empty}
-        for piece in _pieces(block["text"]):
+        for piece in pieces:
             yield "content-delta", {"index": index, "delta": {"message": {"content": {"text": piece}}}}
         yield "content-end", {"index": index}
     yield "message-end", {"delta": {"finish_reason": response["finish_reason"], "usage": response["usage"]}}
@@ -766,7 +849,7 @@ def _ollama_response(call: Call) -> Json:
 
 def _ollama_stream(call: Call) -> Iterator[Event]:
     if not call.reply.tool_calls:
-        yield from (("", _ollama_message(call, piece, False)) for piece in _pieces(call.reply.text))
+        yield from (("", _ollama_message(call, piece, False)) for piece in _pieces(call))
     yield "", _ollama_message(call, "", True)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from operator import mul
 from pathlib import Path
@@ -16,7 +16,7 @@ from otel_cost.catalogue import Catalogue, Entry, PatternRow
 from otel_cost.errors import UnknownModelError
 from otel_cost.money import to_picousd
 from otel_cost.rates import STANDARD_TIERS, Card, Schedule, Terms, make_schedule
-from otel_cost.usage import Usage
+from otel_cost.usage import Usage, read_amount
 
 if TYPE_CHECKING:
     from otel_cost.price_files import Discount, ToolPrice
@@ -274,7 +274,7 @@ class PriceBook:
         card = ToolCard(entry, self.version)
         amount = tool.usd_per_call or Decimal(0)
         if tool.usd_per_unit is not None:
-            units = _units(attributes.get(tool.unit_attribute))
+            units = read_amount(attributes.get(tool.unit_attribute))
             if units is None:
                 reason = f"span attribute {tool.unit_attribute} is not a number of units"
                 return Charge("unpriced", None, None, reason, None, card)
@@ -289,6 +289,28 @@ class PriceBook:
     def pattern_rows(self) -> Iterator[PatternRow]:
         """Yield the rules of `resolve` as ordered regular expressions over `provider/model` in lower case."""
         return self._catalogue.pattern_rows()
+
+    def tool_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what tools cost for a database, which looks them up by `name`, in lower case.
+
+        Columns:
+            tool_name: As the price file has it.
+            usd_per_call: Decimal USD, 0 where there is no such fee.
+            usd_per_unit: Decimal USD for each unit that the span attribute `unit_attribute` counts; an empty
+                name counts nothing.
+            source, source_date, version: Where the price is from.
+        """
+        for name, tool in self._tools.items():
+            yield {
+                "name": name,
+                "tool_name": tool.name,
+                "usd_per_call": tool.usd_per_call or Decimal(0),
+                "usd_per_unit": tool.usd_per_unit or Decimal(0),
+                "unit_attribute": tool.unit_attribute,
+                "source": tool.source,
+                "source_date": tool.source_date,
+                "version": self.version,
+            }
 
     def price_rows(self) -> Iterator[dict[str, Any]]:
         """Yield the rates for a database; see `price_rows.rows`."""
@@ -320,16 +342,6 @@ def _is_snapshot(path: str | Path) -> bool:
         return False
     with Path(path).open("rb") as file:
         return file.read(len(SNAPSHOT_BEGINS)) == SNAPSHOT_BEGINS
-
-
-def _units(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        return None
-    try:
-        units = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return units if units.is_finite() and units >= 0 else None
 
 
 def is_unusual(usage: Usage) -> bool:

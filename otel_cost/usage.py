@@ -95,6 +95,8 @@ MARK_OUTPUT_EXCLUDED_REASONING = "output_excluded_reasoning"
 """Output left reasoning out although its convention includes it; corrected."""
 MARK_INPUT_MISSING = "input_missing"
 MARK_OUTPUT_MISSING = "output_missing"
+MARK_PARTIAL = "partial"
+"""The answer broke off: the usage is what the provider had said by then, and an estimate of the rest."""
 MARK_IMPOSSIBLE_USAGE = "impossible_usage"
 """An amount is negative, not a whole number, or more than any provider serves; that amount is ignored."""
 MARK_IMPOSSIBLE_COST = "impossible_cost"
@@ -266,6 +268,8 @@ def _read_any(
         return None
     if usage is not None:
         _mark_quirks(attributes, quirks_of(scope, scope_version), found, marks)
+        if attributes.get(names.USAGE_SOURCE) == names.PARTIAL:
+            marks.append(MARK_PARTIAL)
     request_model = texts.get("request_model", "")
     return Reading(
         AGGREGATE if span_class == OTHER else span_class,
@@ -346,13 +350,15 @@ _WORDS = frozenset(
 )
 """Names whose values are few: together they tell kinds of calls apart."""
 _READ_NAMES = names.MARKERS.union(
-    {names.REFUSED},
+    {names.REFUSED, names.USAGE_SOURCE},
     _WORDS,
     documents.DETAILS,
     _COST_NAMES,
     *names.USAGE_NAMES.values(),
     *_TEXT_NAMES.values(),
 )
+
+_TOLD_OTHERWISE = frozenset({names.USAGE_RAW, names.USAGE_SOURCE})
 
 CACHED_LAYOUTS = 1024
 """Sets of names kept: far more than the instrumentations of one service use, about a megabyte."""
@@ -394,7 +400,9 @@ def _layout(present: frozenset[str]) -> Layout:
     has_details = not documents.DETAILS.isdisjoint(present)
     return Layout(
         is_marked=not names.MARKERS.isdisjoint(present),
-        is_plain=not has_cost and not has_details and names.USAGE_RAW not in present,
+        is_plain=not has_cost
+        and not has_details
+        and present.isdisjoint((names.USAGE_RAW, names.USAGE_SOURCE)),
         has_cost=has_cost,
         has_details=has_details,
         amounts=amounts,
@@ -665,7 +673,7 @@ def _reported_cost(attributes: Mapping[str, Any], scope: str, marks: list[str]) 
     for name in names.REPORTED_COST:
         if (value := attributes.get(name)) is None:
             continue
-        amount = _amount(value)
+        amount = read_amount(value)
         if amount is None:
             marks.append(MARK_IMPOSSIBLE_COST)
             continue
@@ -735,7 +743,7 @@ def _count(value: object) -> int | None:
     return None
 
 
-def _amount(value: object) -> Decimal | None:
+def read_amount(value: object) -> Decimal | None:
     """Return a finite amount of 0 or more; None when it is not one."""
     text = str(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal) or "_" in text:

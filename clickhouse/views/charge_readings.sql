@@ -1,11 +1,12 @@
 -- charge_readings: prices each billable span as it arrives. The same rules as otel_cost/charging.py and pricing.py.
 -- Grain:     one row per billable span of an insert
 -- Target:    charges, at version 0, so that what the accounting pass wrote stays when a span is delivered again
--- Source:    readings, on insert, model_patterns_dictionary and prices_dictionary
+-- Source:    readings, on insert, model_patterns_dictionary, prices_dictionary and tool_prices_dictionary
 -- Read by:   views/accounts.sql
 -- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
--- instrumentation computed. A span that names no provider gets that of its price entry. The cost is rounded once, half
--- up, to a pico-dollar. Names are looked up once an insert, because a lookup tries thousands of patterns.
+-- instrumentation computed. A span that names no provider gets that of its price entry. A tool costs what the customer's
+-- price files say, per call and per unit. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an
+-- insert, because a lookup tries thousands of patterns.
 CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
 TO charges
 AS
@@ -130,7 +131,17 @@ WITH
                 (unit, rate, number) -> unit > 0 AND rate > 0 AND number < 25,
                 units,
                 arrayResize(rates, 25, toDecimal128(-1, 18)),
-                arrayEnumerate(units)) AS has_rate
+                arrayEnumerate(units)) AS has_rate,
+            dictGet(
+                'tool_prices_dictionary',
+                ('tool_name', 'usd_per_call', 'usd_per_unit', 'unit_attribute', 'version'),
+                lowerUTF8(tool_name)) AS tool,
+            toDecimal128OrNull(trim(tool_units), 18) AS said_units,
+            if(said_units >= 0 AND said_units <= 1000000000000, said_units, NULL) AS tool_unit_count,
+            toDecimal256(tool.2, 18) + if(
+                tool.4 = '',
+                toDecimal256(0, 36),
+                toDecimal256(tool_unit_count, 18) * toDecimal256(tool.3, 18)) AS tool_amount
         FROM rated
     ),
     listed AS
@@ -138,6 +149,7 @@ WITH
         SELECT
             *,
             multiIf(
+                tool.1 != '' AND isNotNull(tool_amount), 'priced',
                 NOT has_usage OR entry.2 = '' OR empty(rates) OR (lacks_rate AND NOT has_rate), 'unpriced',
                 lacks_rate OR card.5 != '' OR is_estimate OR NOT has_tier, 'estimated',
                 span_class = 'aggregate' AND arrayExists(threshold -> total_input > threshold, card.2), 'estimated',
@@ -148,10 +160,13 @@ WITH
     (
         SELECT
             *,
-            if(list_status = 'unpriced', NULL, CAST(round(amount, 12), 'Decimal(38, 12)')) AS list_amount,
-            if(
-                list_status = 'unpriced',
-                NULL,
+            multiIf(
+                list_status = 'unpriced', NULL,
+                tool.1 != '', CAST(round(tool_amount, 12), 'Nullable(Decimal(38, 12))'),
+                CAST(round(amount, 12), 'Decimal(38, 12)')) AS list_amount,
+            multiIf(
+                list_status = 'unpriced', NULL,
+                tool.1 != '', list_amount,
                 CAST(round(toDecimal256(amount, 18) * (1 - card.7), 12), 'Decimal(38, 12)')) AS net_amount,
             multiIf(
                 span_price_status != '', span_price_status,
@@ -197,8 +212,8 @@ SELECT
         net_amount) AS cost_usd,
     if(span_price_status != '', span_list_cost_usd, list_amount) AS list_cost_usd,
     judged_status AS price_status,
-    if(span_price_status != '', span_price_version, card.6) AS price_version,
-    if(span_price_status != '', span_price_model, entry.2) AS price_model,
+    multiIf(span_price_status != '', span_price_version, tool.1 != '', tool.5, card.6) AS price_version,
+    multiIf(span_price_status != '', span_price_model, tool.1 != '', tool.1, entry.2) AS price_model,
     is_estimate,
     isNotNull(reported_cost_usd) AS has_reported_cost,
     response_id,

@@ -2,7 +2,7 @@
 -- The same rules as otel_cost/usage.py, documents.py, emitters.py and attribution.py.
 -- Grain:     one row per span of an insert
 -- Target:    readings (kept nowhere, passed on to charges and trace_links)
--- Source:    otel_traces, on insert, and attribute_names
+-- Source:    otel_traces, on insert, attribute_names, and tool_prices_dictionary for what counts the units of a tool
 -- Read by:   views/charge_readings.sql, views/link_readings.sql
 -- Steps:     named (which known attributes a span has), said (field by field, the most trusted value),
 --            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out.
@@ -356,6 +356,7 @@ SELECT
             '"id":\\s*"((?:chatcmpl|resp|msg|gen|cmpl)[-_][\\w.-]{1,120})"'),
         '') AS response_id,
     if(final_class = 'tool', substringUTF8(said['tool_name'], 1, 256), '') AS tool_name,
+    SpanAttributes[dictGet('tool_prices_dictionary', 'unit_attribute', lowerUTF8(tool_name))] AS tool_units,
     has_usage,
     if(has_usage, uncached_input - audio_input - image_input - tool_input, 0) AS input_tokens,
     if(has_usage, cache_read - audio_cache_read, 0) AS cache_read_tokens,

@@ -26,9 +26,9 @@ from otel_cost.attribution import (
     payer_of_context,
     payer_of_environment,
 )
-from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, Policy
+from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, ExecutionLimits, Policy
 from otel_cost.containment import contained, count
-from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Watches, thresholds
+from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
@@ -44,7 +44,7 @@ from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
-from otel_cost.usage import Usage
+from otel_cost.usage import MODEL, Usage, classify
 
 logger = logging.getLogger("otel_cost")
 
@@ -52,16 +52,24 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
+WRITES_ON = frozenset({"aws"})
+"""Providers that finish, and bill, an answer whose stream was closed; measured for Bedrock:
+https://github.com/BerriAI/litellm/pull/36008."""
 MORE_TOKENS = 256
 """Least that is held at once for a stream that goes on."""
 
 
 class Cost(NamedTuple):
-    """What an answered call cost, by its usage or, where it does not say, an estimate."""
+    """What an answered call cost, by its usage or, where it does not say, an estimate.
+
+    Attributes:
+        partial: The usage taken for an answer that broke off; None where the provider said all of it.
+    """
 
     picousd: int
     input_tokens: int = 0
     output_tokens: int = 0
+    partial: Usage | None = None
 
 
 class Ticket:
@@ -86,6 +94,7 @@ class Ticket:
         "hold",
         "is_last",
         "metered",
+        "span",
         "spender",
     )
 
@@ -105,6 +114,7 @@ class Ticket:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
         self.change, self.is_last = change, is_last
         self.held_tokens, self.conversation, self.spender = held_tokens, conversation, spender
+        self.span = trace.get_current_span()
         self._more: list[Hold] = []
         self._is_closed = False
         self.metered = guard.unmetered.admitted(budget, call.model)
@@ -206,21 +216,23 @@ class Guard:
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
         self._process_payer = payer_of_environment(os.environ)
-        self._records = Records(self._mode)
+        self.records = Records(self._mode)
         self._ladder = Ladder(
             policy,
             ledger,
             self.bounds,
-            self._records,
+            self.records,
             bound=self._bound,
             cost=self._bound_cost,
+            most=self._most_cost,
             is_priced=lambda call: self._known_price(call, Usage(input_tokens=1)) is not None,
         )
         _guards.add(self)
 
-    def renew_locks(self) -> None:
-        """Take new locks: in a forked child the old ones may belong to threads that it has not."""
-        self._records.renew_lock()
+    def after_fork(self) -> None:
+        """Take new locks: in a forked child a thread that is not there may hold the old ones."""
+        self.records.renew_lock()
+        self.bounds.after_fork()
         self.unmetered.renew_lock()
 
     def admit(self, call: ModelCall) -> Ticket:
@@ -261,19 +273,19 @@ class Guard:
         """Change the limit of an execution, and forget that it was to end."""
         scope = f"execution:{execution_id}"
         self.ledger.limit(scope, limit_picousd)
-        self._records.forgive(execution_id, scope)
+        self.records.forgive(execution_id, scope)
         balance = self.ledger.balance(scope)
         spent = usd(balance.settled_picousd)
         logger.info("%s may now spend $%.4f; $%.4f is spent", scope, usd(limit_picousd), spent)
-        self._records.decided(names.APPROVED, execution_id, scope, balance)
+        self.records.decided(names.APPROVED, execution_id, scope, balance)
 
-    def failed(self, call: ModelCall, error: Exception) -> None:
+    def failed(self, call: ModelCall, error: Exception, *, doing: str = "admit a call") -> None:
         """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
 
         Raises:
             BudgetExceeded: The policy says `deny`.
         """
-        count("admit a call", error)
+        count(doing, error)
         if self.policy.guard.on_failure == DENY and self._mode == ENFORCE:
             execution_id = budget.execution_id if (budget := budget_of_context()) else ""
             why = f"the guard failed ({type(error).__name__}) and its policy is to deny"
@@ -286,30 +298,44 @@ class Guard:
 
     def cost(self, ticket: Ticket, answer: Answer) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
-        call = ticket.call
-        usage = answer.usage_of(call.api.name == EMBEDDINGS)
-        if usage is not None:
-            text = (answer.output_bytes, usage.output_tokens) if answer.output_bytes else (0, 0)
-            self.bounds.learn(
-                call,
-                *usage.totals,
-                text,
-                conversation=ticket.conversation,
-                response_id=answer.response_id,
-            )
+        usage, partial = answer.usage_of(ticket.call.api.name == EMBEDDINGS), None
+        if usage is None:
+            usage = partial = self._partial_usage(ticket, answer)
         else:
-            likely = self.bounds.likely(call, ticket.conversation)
-            known = answer.input_usage or Usage(input_tokens=likely.input_tokens)
-            written = self.bounds.text_tokens(call, answer.output_bytes)
-            hidden = self._hidden(call, ticket.held_tokens if self._is_strict else likely.output_tokens)
-            usage = known._replace(output_tokens=max(written, hidden))
-        return Cost(self._price(call, usage, answer.model, answer.service_tier), *usage.totals)
+            with contained("learn from an answer"):
+                self.bounds.learn(
+                    ticket.call,
+                    *usage.totals,
+                    answer.text,
+                    usage.output_tokens,
+                    conversation=ticket.conversation,
+                    response_id=answer.response_id,
+                )
+        return Cost(
+            self._price(ticket.call, usage, answer.model, answer.service_tier), *usage.totals, partial
+        )
+
+    def _partial_usage(self, ticket: Ticket, answer: Answer) -> Usage:
+        """Return what an answer that broke off used: what was said of it by then, and the text after that."""
+        call = ticket.call
+        told = answer.usage_so_far or Usage(input_tokens=self.bounds.usual_input(call, ticket.conversation))
+        output = told.output_tokens + self.bounds.text_tokens(call, answer.untold)
+        if not answer.tells_output:
+            likely = self.bounds.likely(call).output_tokens
+            output = max(output, self._hidden(call, ticket.held_tokens if self._is_strict else likely))
+        return told._replace(output_tokens=output)
+
+    def _written_tokens(self, call: ModelCall, answer: Answer) -> int:
+        told = (answer.usage_so_far or Usage()) if answer.tells_output else Usage()
+        return told.total_output_tokens + self.bounds.text_tokens(call, answer.untold)
 
     def _hidden(self, call: ModelCall, tokens: int) -> int:
         """Return the output tokens that a stream without usage may have been billed for and not sent."""
+        if call.provider in WRITES_ON:
+            return tokens
         if not thinks(call.model):
             return 0
-        self._records.warn_once(
+        self.records.warn_once(
             call.model,
             "a stream of %s ended without usage, so %d output tokens are taken for it; ask for it with "
             'stream_options={"include_usage": true}',
@@ -326,7 +352,7 @@ class Guard:
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
         call = ticket.call
-        if self.bounds.text_tokens(call, answer.output_bytes) <= ticket.held_tokens:
+        if self._written_tokens(call, answer) <= ticket.held_tokens:
             return None
         tokens = max(ticket.held_tokens, MORE_TOKENS)
         more = self.ledger.reserve(
@@ -359,9 +385,17 @@ class Guard:
         totals = (cost.input_tokens, cost.output_tokens)
         self.unmetered.settled(ticket.metered, totals, is_billed=cost.picousd > 0)
         if ticket.is_last and is_failed and not cost.picousd:
-            self._records.take_back_last_call(ticket.budget.scope)
+            self.records.take_back_last_call(ticket.budget.scope)
         name = ticket.call.model or ticket.call.target
-        self._records.note_call(ticket.budget.execution_id, name, ticket.spender, cost.picousd)
+        self.records.note_call(ticket.budget.execution_id, name, ticket.spender, cost.picousd)
+        with contained("watch an execution"):
+            self._watch_outcome(ticket, cost, is_failed=is_failed)
+        if cost.partial is not None:
+            with contained("tell a span of a partial answer"):
+                _write_usage(ticket.span, cost.partial)
+        self._warn_of_budget(ticket.budget)
+
+    def _watch_outcome(self, ticket: Ticket, cost: Cost, *, is_failed: bool) -> None:
         outcome = ModelCallOutcome(
             cost.picousd,
             cost.input_tokens,
@@ -372,14 +406,13 @@ class Guard:
         )
         for finding in self.watches.of(ticket.budget.execution_id).answered(outcome):
             if self._speak(ticket.budget, finding) == KILL:
-                self._records.doom(ticket.budget.execution_id, finding)
-        self._warn_of_budget(ticket.budget)
+                self.records.doom(ticket.budget.execution_id, finding)
 
     def spend(self, budget: Budget, picousd: int, model: str) -> None:
         """Count what a call cost that passed no client."""
         self._open(budget)
         self.ledger.spend(budget.scope, picousd)
-        self._records.note_call(budget.execution_id, model, spender(budget.payer, model), picousd)
+        self.records.note_call(budget.execution_id, model, spender(budget.payer, model), picousd)
         self._warn_of_budget(budget)
 
     def refuse_if_over(self, model: str) -> None:
@@ -405,27 +438,45 @@ class Guard:
         budget = budget_of_context() or self._budget_of_span(payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget)
-        step, watch = read_step(call), self.watches.of(budget.execution_id)
+        step, watch, findings = self._watch(call, budget, limits)
         call.conversation = step.conversation
-        findings = [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
         try:
             self._stop_at(findings, budget, call)
             self._stop_unpriced(call, budget)
             way, hold = yield from self._reserve(call, budget)
         except BaseException:
-            watch.take_back()
+            if watch is not None:
+                watch.take_back()
             raise
+        held_tokens = way.bound.output_tokens
+        if hold is not None and way.cost_picousd:
+            held_tokens = held_tokens * hold.amount_picousd // way.cost_picousd
         return Ticket(
             self,
             way.call,
             budget,
             hold,
-            held_tokens=way.bound.output_tokens,
+            held_tokens=held_tokens,
             conversation=step.conversation,
             spender=spender(payer, way.call.model),
             change=way.change,
             is_last=names.WRAP_UP in way.steps,
         )
+
+    def _watch(
+        self, call: ModelCall, budget: Budget, limits: ExecutionLimits
+    ) -> tuple[Step, Watch | None, list[Finding]]:
+        """Look at what the agent did and begin its next call; a watch that fails takes no budget with it.
+
+        Raises:
+            BudgetExceeded: It failed, and the policy says `deny`.
+        """
+        try:
+            step, watch = read_step(call), self.watches.of(budget.execution_id)
+            return step, watch, [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
+        except Exception as error:
+            self.failed(call, error, doing="watch an execution")
+            return Step(), None, []
 
     def _reserve(self, call: ModelCall, budget: Budget) -> Generator[float, None, tuple[Way, Hold | None]]:
         """Yield how long to wait; return how the call is sent, and its hold; None where it passes without."""
@@ -452,7 +503,7 @@ class Guard:
             for step in way.steps:
                 shown = changed(step, asked, way.call)
                 told = (budget.execution_id, scope, balance, as_asked)
-                self._records.decided(step, *told, shown=shown)
+                self.records.decided(step, *told, shown=shown)
         return way if self._mode == ENFORCE else as_asked
 
     def _open(self, budget: Budget) -> None:
@@ -482,7 +533,7 @@ class Guard:
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
-        doomed = self._records.doom_of(budget.execution_id)
+        doomed = self.records.doom_of(budget.execution_id)
         for finding in (*([doomed] if doomed else ()), *findings):
             if finding is doomed or self._speak(budget, finding) == KILL:
                 self._refuse(call, budget, finding=finding)
@@ -507,8 +558,8 @@ class Guard:
         """Record that a call has no room, and raise where the policy is enforced."""
         self.refusals += 1
         balance = refusal.balance if refusal else self.ledger.balance(budget.scope)
-        exceeded = self._records.explain(call, budget, balance, refusal, finding)
-        refused = self._records.refuse(exceeded)
+        exceeded = self.records.explain(call, budget, balance, refusal, finding)
+        refused = self.records.refuse(exceeded)
         if self._mode == ENFORCE:
             self._escalate(refused)
             raise exceeded
@@ -534,8 +585,8 @@ class Guard:
         if not limit or not is_reached(self.policy.ladder.warn_at_ratio, balance):
             return
         told = (budget.scope, usd(spent), usd(limit))
-        if self._records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told):
-            self._records.decided(names.WARNED, budget.execution_id, budget.scope, balance)
+        if self.records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told):
+            self.records.decided(names.WARNED, budget.execution_id, budget.scope, balance)
 
     def _bound(self, call: ModelCall) -> Bound:
         bound_of = self.bounds.worst if self._is_strict else self.bounds.likely
@@ -549,6 +600,12 @@ class Guard:
             usages.append(Usage(cache_write_1h_tokens=bound.input_tokens, output_tokens=output))
             usages.append(Usage(cache_write_tokens=bound.input_tokens, output_tokens=output))
         return max(self._price(call, usage) for usage in usages)
+
+    def _most_cost(self, call: ModelCall) -> int:
+        """Return the most that a call can cost, of a model that no estimate can be made of yet; else 0."""
+        if self._is_strict or self.bounds.has_learnt(call):
+            return 0
+        return self._bound_cost(call, self.bounds.worst(call, call.conversation))
 
     def _stop_unpriced(self, call: ModelCall, budget: Budget) -> None:
         if self.policy.guard.unpriced == DENY and self._known_price(call, Usage(input_tokens=1)) is None:
@@ -570,7 +627,7 @@ class Guard:
         self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = ""
     ) -> int | None:
         tier = service_tier or call.service_tier or None
-        for name in (model, call.model):
+        for name in (model, call.model) if model else (call.model,):
             try:
                 priced = self.book.price(
                     usage, model=name, provider=call.provider or None, at=time.time_ns(), service_tier=tier
@@ -587,11 +644,25 @@ _guards: weakref.WeakSet[Guard] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for guard in list(_guards):
-        guard.renew_locks()
+        guard.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _write_usage(span: trace.Span, usage: Usage) -> None:
+    """Put the usage of an answer that broke off on the span of its call, which has none, with a mark."""
+    if span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
+        inputs, outputs = usage.totals
+        written = usage.cache_write_tokens + usage.cache_write_1h_tokens
+        span.set_attributes({names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs})
+        cached = {
+            names.CACHE_READ_TOKENS[0]: usage.cache_read_tokens,
+            names.CACHE_WRITE_TOKENS[0]: written,
+        }
+        span.set_attributes({name: count for name, count in cached.items() if count})
+        span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
 
 
 def _returned(done: StopIteration) -> Ticket:

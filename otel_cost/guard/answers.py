@@ -9,7 +9,7 @@ import base64
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from otel_cost import documents
 from otel_cost.guard.encodings import decoder
@@ -29,6 +29,9 @@ _USAGE_PLACES = (
     ("x_groq", "usage"),  # Groq
     ("meta",),  # Cohere v1
 )
+_OUTPUT_KEYS = tuple(path[0] for path in documents.PROVIDER_USAGE["output_tokens"])
+_NAMES = frozenset({"id", "model", "modelVersion", "responseId", "service_tier", "serviceTier"})
+_USAGE_HOLDERS = frozenset(place[0] for place in _USAGE_PLACES)
 _TEXT_KEYS = frozenset(
     {
         "content",
@@ -51,6 +54,16 @@ _TEXT_KEYS = frozenset(
 """Where streamed text stands, in whichever API."""
 
 
+class Text(NamedTuple):
+    """A text that a model wrote: its UTF-8 bytes, and the events of a stream that brought it."""
+
+    bytes: int = 0
+    events: int = 0
+
+
+NO_TEXT = Text()
+
+
 class Answer:
     """What is known of one answer so far.
 
@@ -59,7 +72,9 @@ class Answer:
         response_id: The provider's name of the answer; empty until it says.
         service_tier: As the provider names it; empty where it does not.
         output_bytes: UTF-8 bytes of text received.
-        is_final: The provider has said what the whole answer used. Anthropic's first event says a part.
+        output_events: Events that brought text.
+        is_final: The provider has said what the whole answer used. Anthropic's first event says a part,
+            Gemini's events say what was used so far.
     """
 
     def __init__(self) -> None:
@@ -67,18 +82,36 @@ class Answer:
         self.response_id = ""
         self.service_tier = ""
         self.output_bytes = 0
+        self.output_events = 0
         self.is_final = False
         self._reported: dict[str, Any] = {}
+        self._told: Text | None = None
+        self._has_ended = False
+
+    @property
+    def text(self) -> Text:
+        """All the text that was received."""
+        return Text(self.output_bytes, self.output_events)
+
+    @property
+    def untold(self) -> Text:
+        """The text that came after the last word on the output; after a whole answer there is none."""
+        told = self._told or NO_TEXT
+        return Text(self.output_bytes - told.bytes, self.output_events - told.events)
+
+    @property
+    def tells_output(self) -> bool:
+        """Whether the provider has said anything of the output."""
+        return self._told is not None
 
     def usage_of(self, is_embedding: bool) -> Usage | None:
         """Return what the provider said it used; None as long as it has not said all."""
         return self._usage("embeddings" if is_embedding else "") if self.is_final or is_embedding else None
 
     @property
-    def input_usage(self) -> Usage | None:
-        """What it said of the input alone, which Anthropic tells at the start of a stream."""
-        usage = self._usage("")
-        return usage and usage._replace(output_tokens=0, reasoning_tokens=0)
+    def usage_so_far(self) -> Usage | None:
+        """What it said of a part: Anthropic tells the input at the start, Gemini all of it all along."""
+        return self._usage("")
 
     def _usage(self, operation: str) -> Usage | None:
         reported = documents.provider_usage(self._reported)
@@ -88,11 +121,16 @@ class Answer:
 
     def take(self, document: Json, *, is_whole: bool = False) -> None:
         """Learn from a whole answer, or from one event of a streamed one."""
-        for place in _USAGE_PLACES:
+        written = 0 if is_whole else event_bytes(document)
+        self.output_bytes += written
+        self.output_events += written > 0
+        self._has_ended = self._has_ended or is_whole or not _goes_on(document)
+        for place in () if _USAGE_HOLDERS.isdisjoint(document) else _USAGE_PLACES:
             found = _at(document, place)
-            if isinstance(found, Mapping) and found:
-                self._merge(found)
-                self.is_final = self.is_final or document.get("type") != "message_start"
+            if isinstance(found, dict) and found:
+                is_start = document.get("type") == "message_start"
+                self._merge({**found, "output_tokens": None} if is_start else found)
+                self.is_final = self.is_final or (self._has_ended and not is_start)
         if "prompt_eval_count" in document or "eval_count" in document:
             # https://docs.ollama.com/api#response: on the last line of a stream
             self._merge(
@@ -103,7 +141,7 @@ class Answer:
             )
             self.is_final = True
         self._name(document)
-        if not (is_whole and self.is_final):  # then its text tells nothing that its usage does not
+        if is_whole and not self.is_final:  # else its text tells nothing that its usage does not
             self.output_bytes += text_bytes(document)
 
     def _merge(self, usage: Mapping[str, Any]) -> None:
@@ -113,18 +151,24 @@ class Answer:
                 usage = usage[units]
                 break
         self._reported.update({name: value for name, value in usage.items() if value is not None})
+        if any(usage.get(key) is not None for key in _OUTPUT_KEYS):
+            self._told = self.text
 
     def _name(self, document: Json) -> None:
-        for holder in (document, document.get("response"), document.get("message")):
-            if isinstance(holder, dict):
-                model = holder.get("model") or holder.get("modelVersion")
-                tier = holder.get("service_tier") or holder.get("serviceTier")
-                self.model = model if isinstance(model, str) else self.model
-                named = holder.get("id") or holder.get("responseId")
-                self.response_id = self.response_id or (named if isinstance(named, str) else "")
-                self.service_tier = tier if isinstance(tier, str) else self.service_tier
-        tier = self._reported.get("service_tier")
-        self.service_tier = tier if isinstance(tier, str) else self.service_tier
+        for holder in (document, document.get("response"), document.get("message"), self._reported):
+            if isinstance(holder, dict) and not _NAMES.isdisjoint(holder):
+                self._name_of(holder)
+
+    def _name_of(self, holder: Json) -> None:
+        model = holder.get("model") or holder.get("modelVersion")
+        if isinstance(model, str):
+            self.model = model
+        tier = holder.get("service_tier") or holder.get("serviceTier")
+        if isinstance(tier, str):
+            self.service_tier = tier
+        named = holder.get("id") or holder.get("responseId")
+        if isinstance(named, str) and not self.response_id:
+            self.response_id = named
 
 
 class Reader:
@@ -244,7 +288,7 @@ def _parse(text: bytes) -> Iterator[Json]:
     if text[:1] not in (b"{", b"["):
         return
     try:
-        read = json.loads(text)
+        read = json.loads(text.decode())
     except (ValueError, RecursionError):
         return
     for document in read if isinstance(read, list) else (read,):
@@ -252,15 +296,48 @@ def _parse(text: bytes) -> Iterator[Json]:
             yield document
 
 
+def _goes_on(event: Json) -> bool:
+    """Whether more of the answer follows, as far as an event tells."""
+    choices = event.get("candidates") or event.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return False
+    for each in choices:
+        if isinstance(each, dict) and (each.get("finishReason") or each.get("finish_reason")):
+            return False
+    return True
+
+
+def event_bytes(event: Json) -> int:
+    """Return the bytes of text that an event adds; OpenAI repeats at its end what came in parts."""
+    kind = event.get("type")
+    if isinstance(kind, str) and kind.startswith("response.") and not kind.endswith(".delta"):
+        return 0
+    return text_bytes(event)
+
+
+_CONTAINERS = (dict, list)
+
+
 def text_bytes(value: Any, *, key: str = "") -> int:
     """Return the UTF-8 bytes of the text that a piece of an answer holds."""
     if isinstance(value, str):
-        return len(value.encode("utf-8", "surrogatepass")) if key in _TEXT_KEYS else 0
+        return _size(value) if key in _TEXT_KEYS else 0
+    total = 0
     if isinstance(value, dict):
-        return sum(text_bytes(item, key=name) for name, item in value.items())
-    if isinstance(value, list):
-        return sum(text_bytes(item, key=key) for item in value)
-    return 0
+        for name, item in value.items():
+            if isinstance(item, str):
+                if name in _TEXT_KEYS:
+                    total += _size(item)
+            elif isinstance(item, _CONTAINERS):
+                total += text_bytes(item, key=name)
+    elif isinstance(value, list):
+        for item in value:
+            total += text_bytes(item, key=key)
+    return total
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -13,7 +13,8 @@ import threading
 from collections import OrderedDict
 from typing import NamedTuple, TypeVar
 
-from otel_cost.guard.calls import EMBEDDINGS, ModelCall
+from otel_cost.guard.answers import NO_TEXT, Text
+from otel_cost.guard.calls import CHAT, COMPLETIONS, EMBEDDINGS, OLLAMA, RESPONSES, ModelCall
 from otel_cost.guard.prompts import SEAM_TOKENS, Sketch, most_tokens, new_part, sketch
 
 MARGIN = 1.1
@@ -44,6 +45,9 @@ UNKNOWN_HISTORY_TOKENS = 200_000
 BYTES_PER_OUTPUT_TOKEN = 4.0
 """Of streamed text before anything is learnt; English has 4 to 5, most other scripts 2 to 3."""
 _PLAUSIBLE_BYTES_PER_TOKEN = (1.5, 8.0)
+_EVENT_IS_TOKEN = frozenset({CHAT, COMPLETIONS, OLLAMA, RESPONSES})
+"""APIs whose streams bring a token with each event, unless events are longer than a token is."""
+_MAX_TOKEN_BYTES = 8
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -74,35 +78,67 @@ class Bound(NamedTuple):
     output_tokens: int
 
 
+class _Rate:
+    """Tokens for each byte, or each event, of streamed text, and how steady they were."""
+
+    __slots__ = ("highest", "lowest", "tokens", "units")
+
+    def __init__(self) -> None:
+        self.units = self.tokens = 0
+        self.lowest, self.highest = math.inf, 0.0
+
+    def learn(self, units: int, tokens: int) -> None:
+        self.units += units
+        self.tokens += tokens
+        self.lowest, self.highest = min(self.lowest, tokens / units), max(self.highest, tokens / units)
+
+    def spread(self) -> float:
+        return self.highest / self.lowest
+
+
 class _Learnt:
-    """What the answers of one model taught: a histogram of output sizes, and the most tokens per byte."""
+    """What the answers of one model taught: sizes of prompts and answers, tokens for each byte and event."""
 
     __slots__ = (
         "answers",
         "buckets",
+        "input_tokens",
+        "per_byte",
+        "per_event",
+        "prompt_bytes",
         "prompts",
-        "text_bytes",
-        "text_tokens",
         "tokens_per_byte",
         "tokens_per_most",
     )
 
     def __init__(self) -> None:
-        self.answers = self.prompts = self.text_bytes = self.text_tokens = 0
+        self.answers = self.prompts = self.prompt_bytes = self.input_tokens = 0
         self.tokens_per_byte = self.tokens_per_most = 0.0
+        self.per_byte, self.per_event = _Rate(), _Rate()
         self.buckets = [0] * 32
 
     def learn_prompt(self, prompt: bytes, input_tokens: int) -> None:
         self.prompts += 1
+        self.prompt_bytes += len(prompt)
+        self.input_tokens += input_tokens
         self.tokens_per_byte = max(self.tokens_per_byte, input_tokens / len(prompt))
         counted = max(0, input_tokens - OVERHEAD_TOKENS)
         self.tokens_per_most = max(self.tokens_per_most, counted / most_tokens(prompt))
 
-    def learn_answer(self, output_tokens: int, text: tuple[int, int]) -> None:
+    def learn_answer(self, output_tokens: int, text: Text, text_tokens: int) -> None:
         self.answers += 1
-        self.text_bytes += text[0]
-        self.text_tokens += text[1]
+        if text.events and text.bytes and text_tokens:
+            self.per_byte.learn(text.bytes, text_tokens)
+            self.per_event.learn(text.events, text_tokens)
         self.buckets[min(output_tokens.bit_length(), 31)] += 1
+
+    def text_tokens(self, text: Text) -> float:
+        """Return the tokens of a text by what was steadier: those of a byte, or those of an event."""
+        by_event, by_byte = self.per_event, self.per_byte
+        if by_event.spread() < by_byte.spread():
+            return text.events * by_event.tokens / by_event.units
+        low, high = _PLAUSIBLE_BYTES_PER_TOKEN
+        return text.bytes / min(max(by_byte.units / by_byte.tokens, low), high)
 
     def output_p99(self) -> int:
         """Return a size that 99 of 100 answers did not pass, rounded up to a power of two."""
@@ -128,6 +164,10 @@ class Bounds:
         self._learnt: OrderedDict[tuple[str, str], _Learnt] = OrderedDict()
         self._counted: OrderedDict[tuple[str, str, int], _Counted] = OrderedDict()
         self._histories: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def after_fork(self) -> None:
+        """Take a new lock, as the guard does."""
         self._lock = threading.Lock()
 
     def worst(self, call: ModelCall, conversation: int = 0) -> Bound:
@@ -158,21 +198,37 @@ class Bounds:
             text = counted.input_tokens + len(new_part(call.prompt, counted.sketch)) * ratio
         return _bound(call, math.ceil(text) + self._kept(call), output)
 
-    def text_tokens(self, call: ModelCall, text_bytes: int) -> int:
-        """Return about how many tokens a text that a model wrote is."""
+    def has_learnt(self, call: ModelCall) -> bool:
+        """Whether enough answers of the model were seen to tell what is likely."""
         learnt = self._learnt.get((call.provider, call.model))
-        each = BYTES_PER_OUTPUT_TOKEN
-        if learnt is not None and learnt.answers >= MIN_SAMPLES and learnt.text_tokens:
-            low, high = _PLAUSIBLE_BYTES_PER_TOKEN
-            each = min(max(learnt.text_bytes / learnt.text_tokens, low), high)
-        return math.ceil(text_bytes / each)
+        return learnt is not None and learnt.answers >= MIN_SAMPLES
+
+    def usual_input(self, call: ModelCall, conversation: int = 0) -> int:
+        """Return about how many tokens a prompt is: as those before in its conversation, else as the mean."""
+        learnt, ratio = self._learnt.get((call.provider, call.model)), TYPICAL_TOKENS_PER_BYTE
+        if learnt is not None and learnt.prompt_bytes:
+            ratio = learnt.input_tokens / learnt.prompt_bytes
+        text = len(call.prompt) * ratio
+        if counted := self._before(call, conversation):
+            text = counted.input_tokens + (len(call.prompt) - counted.sketch.size) * ratio
+        return max(0, math.ceil(text)) + self._kept(call) + _file_tokens(call)
+
+    def text_tokens(self, call: ModelCall, text: Text) -> int:
+        """Return about how many tokens a text is that a model wrote."""
+        learnt = self._learnt.get((call.provider, call.model))
+        if learnt is not None and learnt.answers >= MIN_SAMPLES and learnt.per_byte.units:
+            return math.ceil(learnt.text_tokens(text))
+        if call.api.name in _EVENT_IS_TOKEN and text.bytes <= text.events * _MAX_TOKEN_BYTES:
+            return text.events
+        return max(text.events, math.ceil(text.bytes / BYTES_PER_OUTPUT_TOKEN))
 
     def learn(
         self,
         call: ModelCall,
         input_tokens: int,
         output_tokens: int,
-        text: tuple[int, int] = (0, 0),
+        text: Text = NO_TEXT,
+        text_tokens: int = 0,
         *,
         conversation: int = 0,
         response_id: str = "",
@@ -180,7 +236,7 @@ class Bounds:
         """Remember what an answer used.
 
         Args:
-            text: The bytes and the tokens of what the model wrote to be read.
+            text: What the model wrote to be read, where it was streamed, and its tokens.
             conversation: As for `worst`.
             response_id: The provider's name of the answer, which a later call may continue.
         """
@@ -188,7 +244,7 @@ class Bounds:
         counted = _Counted(sketch(call.prompt), input_tokens) if is_whole and conversation else None
         with self._lock:
             learnt = self._learnt.setdefault((call.provider, call.model), _Learnt())
-            learnt.learn_answer(output_tokens, text)
+            learnt.learn_answer(output_tokens, text, text_tokens)
             if is_whole:
                 learnt.learn_prompt(call.prompt, input_tokens)
             _trim(self._learnt, MAX_MODELS)
@@ -225,7 +281,10 @@ def _trim(memory: OrderedDict[K, V], size: int) -> None:
         memory.popitem(last=False)
 
 
+def _file_tokens(call: ModelCall) -> int:
+    return max(call.files * MEDIA_TOKENS, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
+
+
 def _bound(call: ModelCall, text_tokens: int, output_tokens: int) -> Bound:
-    files = max(call.files * MEDIA_TOKENS, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
     output = 0 if call.api.name == EMBEDDINGS else output_tokens
-    return Bound(text_tokens + files + OVERHEAD_TOKENS, output)
+    return Bound(text_tokens + _file_tokens(call) + OVERHEAD_TOKENS, output)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +27,7 @@ _NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files|batches)/?\Z
 _FILE_KEYS = frozenset(
     {"data", "image_url", "url", "uri", "fileUri", "bytes", "file_data", "images", "result"}
 )
-_FILE_MARKS = tuple(f'"{key}"'.encode() for key in _FILE_KEYS)
+_FILE_MARK = re.compile(b'"(?:%b)"' % "|".join(sorted(_FILE_KEYS)).encode())
 _MIN_FILE_BYTES = 512
 
 
@@ -223,30 +224,28 @@ def recognise(
     """
     if method.upper() != "POST":
         return None
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
-    api, found = _api_at(parts.path)
-    said = told() if api is UNNAMED else None
-    if api is UNNAMED and (said is None or _NO_CALL.search(parts.path)):
+    route = _route(url.partition("?")[0])
+    is_unnamed = route.api is UNNAMED
+    said = told() if is_unnamed else None
+    if is_unnamed and (said is None or _NO_CALL.search(route.path)):
         return None
     read = _parse(body)
-    if api is UNNAMED and _PROMPTS.isdisjoint(read):
+    if is_unnamed and _PROMPTS.isdisjoint(read):
         return None
-    seller, model = endpoint_provider(host, parts.path), _model(found, read)
-    provider = seller or api.provider
+    provider, model = route.seller or route.api.provider, _text(read.get("model")) or route.model
     if not (provider and model):
         said = said or told()
     if said is not None:
         provider, model = provider or said.provider, model or said.model
-    elif not model and not seller:
+    elif not model and not route.seller:
         return None
     return ModelCall(
-        api,
+        route.api,
         provider,
         model,
-        f"POST {host}{parts.path}",
-        api.is_stream(parts.path, read),
-        output_limit(api, read),
+        route.target,
+        route.api.is_stream(route.path, read),
+        output_limit(route.api, read),
         read,
         *_parted(body, read),
         _text(read.get("service_tier") or read.get("serviceTier")),
@@ -268,11 +267,31 @@ def _first_text(attributes: Mapping[str, Any], aliases: Iterable[str]) -> str:
     return next((text for name in aliases if (text := _text(attributes.get(name)))), "")
 
 
-def _api_at(path: str) -> tuple[Api, re.Match[str] | None]:
-    for api in APIS:
-        if found := api.path.search(path):
-            return api, found
-    return UNNAMED, None
+class _Route(NamedTuple):
+    """What a URL alone tells of a request.
+
+    Attributes:
+        seller: The provider whose host it is; empty where none is known.
+    """
+
+    api: Api
+    path: str
+    seller: str
+    model: str
+    target: str
+
+
+@lru_cache(maxsize=1_024)
+def _route(url: str) -> _Route:
+    """Return what a URL tells, without its query, which may hold a key; agents use few of them."""
+    parts = urlsplit(url)
+    host, path = (parts.hostname or "").lower(), parts.path
+    api, model = UNNAMED, ""
+    for named in APIS:
+        if found := named.path.search(path):
+            api, model = named, unquote(found.groupdict().get("model") or "")
+            break
+    return _Route(api, path, endpoint_provider(host, path) or "", model, f"POST {host}{path}")
 
 
 def output_limit(api: Api, body: Json) -> int | None:
@@ -283,18 +302,11 @@ def output_limit(api: Api, body: Json) -> int | None:
     return each * max([1, *_counts(body, api.answers)])
 
 
-def _model(found: re.Match[str] | None, body: Json) -> str:
-    named = body.get("model")
-    if isinstance(named, str) and named:
-        return named
-    return unquote(found.groupdict().get("model") or "") if found else ""
-
-
 def _parse(body: bytes | str | None) -> Json:
     if not body:
         return {}
     try:
-        read = json.loads(body)
+        read = json.loads(body if isinstance(body, str) else body.decode())
     except (ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
@@ -315,7 +327,7 @@ def _parted(body: bytes | str | None, read: Json) -> tuple[bytes, int, int]:
     if not body:
         return b"", 0, 0
     text = body if isinstance(body, bytes) else body.encode()
-    if not any(mark in text for mark in _FILE_MARKS):
+    if not _FILE_MARK.search(text):
         return text, 0, 0
     files = list(_files(read))
     for file in filter(None, files):

@@ -160,13 +160,12 @@ def _hook_processes(module: Any) -> None:
         added: dict[str, str] = {}
         with contained("carry the execution into a worker"):
             added = variables()
-        if not added:
-            return wrapped(*args, **kwargs)
-        instance._otel_cost_inherited = _Passed(added)
+            if added:
+                instance._otel_cost_inherited = _Passed(added)
         try:
             result = wrapped(*args, **kwargs)
         finally:
-            del instance._otel_cost_inherited
+            vars(instance).pop("_otel_cost_inherited", None)
         if LEDGER in added:
             with contained("keep a ledger for a worker"):
                 _expect(instance.pid)

@@ -74,7 +74,7 @@ def _told(exceeded: BudgetExceeded, mode: str) -> dict[str, str]:
         names.DECISION_RESERVED_USD: exceeded.reserved_usd,
         names.DECISION_ASKED_USD: exceeded.asked_usd,
     }
-    return {
+    texts = {
         names.DECISION_KIND: exceeded.kind,
         names.DECISION_MODE: mode,
         names.EXECUTION_ID[0]: exceeded.execution_id,
@@ -82,8 +82,9 @@ def _told(exceeded: BudgetExceeded, mode: str) -> dict[str, str]:
         names.DECISION_REASON: exceeded.reason,
         names.DECISION_MODEL: exceeded.model,
         names.DECISION_TOP_COMPONENTS: ", ".join(exceeded.top_components),
-        **{name: _exact(amount) for name, amount in amounts.items() if amount is not None},
     }
+    known = {name: text for name, text in texts.items() if text}
+    return known | {name: _exact(amount) for name, amount in amounts.items() if amount is not None}
 
 
 def _exact(usd: Decimal) -> str:

@@ -81,6 +81,7 @@ class Ladder:
     Args:
         bound: Tokens that a call is held for.
         cost: What so many tokens of a call cost, in pico-USD; never less for more.
+        most: What is held for a call where there is as much, although it needs less; 0: just what it needs.
         is_priced: Whether that is a known price.
     """
 
@@ -93,10 +94,11 @@ class Ladder:
         *,
         bound: Callable[[ModelCall], Bound],
         cost: Callable[[ModelCall, Bound], int],
+        most: Callable[[ModelCall], int],
         is_priced: Callable[[ModelCall], bool],
     ) -> None:
         self._policy, self._ledger, self._bounds, self._records = policy, ledger, bounds, records
-        self._bound, self._cost, self._is_priced = bound, cost, is_priced
+        self._bound, self._cost, self._most, self._is_priced = bound, cost, most, is_priced
         ladder, guard = policy.ladder, policy.guard
         self._changes = bool(
             ladder.remind_at_ratio or ladder.downgrade_to or guard.clamp or ladder.wrap_up_call
@@ -124,8 +126,17 @@ class Ladder:
         return self._policy.guard.ask_for_usage and call.can_hide and call.is_stream
 
     def _plain(self, way: Way, budget: Budget, is_late: bool) -> Outcome:
-        answer = self._ledger.reserve(budget.scope, way.cost_picousd, owner=way.call.target)
+        answer = self._reserve(way, budget)
         return Outcome(way, answer, isinstance(answer, Refusal) and not is_late and may_fit(answer))
+
+    def _reserve(self, way: Way, budget: Budget) -> Hold | Refusal:
+        """Hold the most that a call can cost, else all that is left, if that is what it needs."""
+        amount = max(way.cost_picousd, self._most(way.call))
+        while True:
+            answer = self._ledger.reserve(budget.scope, amount, owner=way.call.target)
+            if isinstance(answer, Hold) or amount == way.cost_picousd:
+                return answer
+            amount = max(way.cost_picousd, answer.balance.remaining_picousd or 0)  # less than was refused
 
     def _fitted(self, asked: Way, ways: list[Way], budget: Budget, scope: str, is_late: bool) -> Outcome:
         """Try the ways that leave the answer as long as it was asked for, then shorter ones."""
@@ -200,8 +211,10 @@ class Ladder:
 
     def _hold(self, way: Way, budget: Budget, kept: _Kept) -> Hold | Refusal:
         """Hold what a way costs, where that leaves what is kept back."""
+        if not kept.picousd:
+            return self._reserve(way, budget)
         answer = self._ledger.reserve(budget.scope, way.cost_picousd, owner=way.call.target)
-        if isinstance(answer, Refusal) or not kept.picousd:
+        if isinstance(answer, Refusal):
             return answer
         limit, settled, reserved = self._ledger.balance(kept.scope)
         if limit is None or settled + reserved + kept.picousd <= limit:

@@ -51,7 +51,7 @@ class Records:
 
     def __init__(self, mode: str) -> None:
         self._mode = mode
-        self._last_calls: OrderedDict[str, deque[str]] = OrderedDict()
+        self._last_calls: OrderedDict[str, deque[tuple[str, int]]] = OrderedDict()
         self._refused: OrderedDict[str, int] = OrderedDict()
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
@@ -113,7 +113,7 @@ class Records:
         with self._lock:
             self._spenders.add(execution_id, spender, cost_picousd)
             calls = self._last_calls.get(execution_id) or deque(maxlen=LAST_CALLS)
-            calls.append(f"{name} ${usd(cost_picousd):.6f}")
+            calls.append((name, cost_picousd))
             _put(self._last_calls, execution_id, calls)
 
     def refuse(self, exceeded: BudgetExceeded) -> int:
@@ -185,7 +185,10 @@ class Records:
             asked_usd=usd(refusal.asked_picousd) if refusal else Decimal(0),
             request=f"{call.target} ({call.model})" if call.model else call.target,
             model=call.model,
-            last_calls=tuple(self._last_calls.get(budget.execution_id, ())),
+            last_calls=tuple(
+                f"{name} ${usd(picousd):.6f}"
+                for name, picousd in tuple(self._last_calls.get(budget.execution_id, ()))
+            ),
             top_components=self._spenders.top(budget.execution_id),
         )
 

@@ -73,8 +73,8 @@ class Unmetered:
         self.renew_lock()
 
     def renew_lock(self) -> None:
-        """Take a new lock."""
-        self._lock = threading.Lock()
+        """Take a new lock; the collector may end a span while its thread has it."""
+        self._lock = threading.RLock()
 
     def admitted(self, budget: Budget, model: str) -> Metered:
         """Note a call that a client is about to send, and the span around it."""
@@ -93,7 +93,8 @@ class Unmetered:
         call.ended_ns, call.totals = time.time_ns(), totals
         if not is_billed:
             with self._lock:
-                self._calls.pop(id(call), None)
+                if self._calls.get(id(call)) is call:
+                    del self._calls[id(call)]
 
     def started(self, key: SpanKey, attributes: Mapping[str, Any], scope: str, at: Context | None) -> None:
         """Note a span, or refuse the call that it is about.

@@ -104,7 +104,7 @@ def _step(body: Json, form: _Form) -> Step:
         calls,
         is_malformed=any(_is_malformed(one) for one in tail.asked),
         news=news,
-        tail=fingerprint(json.dumps(marks)),
+        tail=fingerprint(repr(marks)),
         conversation=fingerprint(_opening([form.system(body), first])),
     )
 

@@ -19,11 +19,13 @@ from otel_cost.containment import contained
 from otel_cost.ledger import Balance, Hold, Refusal
 from otel_cost.ledger.memory import MemoryLedger, Moved
 from otel_cost.ledger.owners import own_directory
-from otel_cost.ledger.sqlite import SCOPE_TTL_S, SqliteLedger
+from otel_cost.ledger.sqlite import SqliteLedger
 
 SUFFIX = ".ledger"
 MIN_AGE_S = 3_600.0
 """A file younger than this is not swept away, whoever seems to be gone."""
+MAX_AGE_S = 604_800.0
+"""One that nobody wrote to for so long is: processes of another container always seem to be there."""
 
 
 class SharedLedger:
@@ -150,7 +152,7 @@ def sweep(directory: Path) -> None:
     for path in directory.glob(f"*-*{SUFFIX}"):
         with contained("remove an old ledger"):
             age_s = now - max(each.stat().st_mtime for each in _parts(path) if each.exists())
-            if age_s > SCOPE_TTL_S or (age_s > MIN_AGE_S and not _is_in_use(path)):
+            if age_s > MAX_AGE_S or (age_s > MIN_AGE_S and not _is_in_use(path)):
                 remove(path)
 
 

@@ -33,6 +33,16 @@ _PRICES = {
     "source_date": "LowCardinality(String)",
     "version": "LowCardinality(String)",
 }
+_TOOLS = {
+    "name": "String",
+    "tool_name": "String",
+    "usd_per_call": "Decimal(38, 18)",
+    "usd_per_unit": "Decimal(38, 18)",
+    "unit_attribute": "String",
+    "source": "LowCardinality(String)",
+    "source_date": "LowCardinality(String)",
+    "version": "LowCardinality(String)",
+}
 _PATTERNS = {
     "id": "UInt64",
     "parent_id": "UInt64",
@@ -43,15 +53,19 @@ _PATTERNS = {
 
 
 def push(client: Client, book: PriceBook) -> bool:
-    """Replace the prices and model patterns where they are another book's. Tells whether they were.
+    """Replace prices, model patterns and tool prices where they are another book's. Tells whether they were.
 
     Readers see the old prices or the new ones: a full table takes the place of the old one in one step.
     """
-    if book.version == _pushed(client):
+    tools = [tuple(row[name] for name in _TOOLS) for row in book.tool_rows()]
+    if book.version == _pushed(client) and len(tools) == int(
+        str(client.command("SELECT count() FROM tool_prices"))
+    ):
         return False
     _replace(client, "model_patterns", _PATTERNS, [pattern_row(row) for row in book.pattern_rows()])
+    _replace(client, "tool_prices", _TOOLS, tools)
     _replace(client, "prices", _PRICES, [price_row(row) for row in book.price_rows()])
-    for name in ("model_patterns_dictionary", "prices_dictionary"):
+    for name in ("model_patterns_dictionary", "tool_prices_dictionary", "prices_dictionary"):
         client.command(f"SYSTEM RELOAD DICTIONARY {name}")
     return True
 

@@ -31,6 +31,7 @@ WRITTEN = {
     "otel_cost.counted": "whether this span adds to totals",
     "otel_cost.not_counted_reason": "why it does not",
     "otel_cost.usage.marks": "what had to be corrected in, or is missing from, the reported usage",
+    "otel_cost.usage.source": "by the guard: `partial` where an answer broke off; its usage is an estimate",
     "otel_cost.refused": "by the guard: a model call that was not sent, because a limit was reached",
     "otel_cost.downgraded_from": "by the guard: the model that the application asked for",
     "otel_cost.downgraded_to": "by the guard: the cheaper model that was asked instead",

@@ -69,7 +69,7 @@ def test_anthropic_tells_the_input_first() -> None:
     """Of a stream that ends early the input is exact."""
     answer = read("anthropic.messages", stream("anthropic.messages")[:3])
     assert answer.usage_of(False) is None
-    assert answer.input_usage == Usage(input_tokens=400, cache_read_tokens=600)
+    assert answer.usage_so_far == Usage(input_tokens=400, cache_read_tokens=600)
 
 
 def test_compressed_streams() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import os
@@ -256,6 +257,41 @@ def test_a_called_service_counts_for_its_callers_execution(guard: Guard, provide
         finally:
             context.detach(token)
     assert spent(guard) == 3
+
+
+def test_a_program_started_without_waiting(guard: Guard, provider: FakeProvider) -> None:
+    """As asyncio starts them."""
+
+    async def run() -> bytes:
+        command = [sys.executable, "-c", PROGRAM, provider.openai_url]
+        started = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
+        return (await started.communicate())[0]
+
+    with execution("run", budget_usd="0.25", team="search"):
+        assert json.loads(asyncio.run(run())) == [2, "run", "search"]
+    assert spent(guard) == 2
+
+
+SERVER = """
+import otel_cost, socketserver, threading
+from tests.guard import workers
+otel_cost.install()
+print(workers.who()[1])
+server = socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+threading.Timer(0.2, server.shutdown).start()
+server.serve_forever()
+server.server_close()
+print(workers.who()[1] or "-")
+"""
+
+
+def test_a_program_that_becomes_a_server(guard: Guard) -> None:
+    """It belongs to the execution until it serves: what it is asked to do then is for others."""
+    with execution("run", budget_usd=1):
+        done = subprocess.run(
+            [sys.executable, "-c", SERVER], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    assert done.stdout.split() == ["run", "-"]
 
 
 def test_what_the_caller_set_itself_stays(guard: Guard) -> None:

@@ -1,0 +1,322 @@
+"""What guarding and pricing a call adds, beside instrumentations and other guards, in one run.
+
+    python benchmarks/bench_guard.py            # a table, and benchmarks/results/guard.md
+
+Each library wraps what it wraps in an application: we the HTTP client's `send`, the others the official
+client's methods. What is wrapped answers from memory at once, so that what is left is the library's own work,
+less that of the bare client, which is measured too. Cases alternate, so that a noisy machine disturbs all
+alike; times are CPU time of the thread. Ratios count: the yardstick is a span of ten attributes with a no-op
+processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else importing it asks the network
+
+import agentbudget
+import httpx2
+import litellm
+import openai
+import shekel
+from openai.resources.chat.completions import Completions
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openinference.instrumentation.openai import OpenAIInstrumentor as OpenInference
+from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor as GenaiOpenAI
+from opentelemetry.instrumentation.openai import OpenAIInstrumentor as OpenLLMetry
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+import otel_cost
+from otel_cost.budgets import Policy
+from otel_cost.config import Config
+from otel_cost.fake_provider import _BODIES, _STREAMS, Call, Reply, _read, _server_sent_event
+from otel_cost.guard import clients, default_guard
+from otel_cost.processor import CostSpanProcessor
+from otel_cost.usage import Usage
+
+CHUNKS = 53
+URL = "https://api.openai.com/v1/chat/completions"
+WARM_UP = 100
+RESULTS = Path(__file__).parent / "results" / "guard.md"
+HISTORY = [{"role": "system", "content": "You are a careful assistant. " * 20}] + [
+    message
+    for number in range(4)
+    for message in (
+        {"role": "user", "content": f"Question {number}: " + "what of it? " * 20},
+        {"role": "assistant", "content": f"Answer {number}: " + "so it is. " * 20},
+    )
+]
+CALL: dict[str, Any] = {
+    "model": "gpt-4o-mini",
+    "max_tokens": 500,
+    "messages": [*HISTORY, {"role": "user", "content": "And now?"}],
+}
+STREAM: dict[str, Any] = {**CALL, "stream": True, "stream_options": {"include_usage": True}}
+REPLY = Reply("word " * (CHUNKS - 4), usage=Usage(input_tokens=500, output_tokens=CHUNKS - 4))
+Times = list[int]
+"""Nanoseconds, one for each call."""
+
+
+class Chunks(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A stream that comes event by event."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from EVENTS
+
+
+def answers() -> tuple[bytes, list[bytes]]:
+    """Return the bodies of a whole answer and of a streamed one."""
+    made = []
+    for body in (CALL, STREAM):
+        api, model, is_stream = _read("/v1/chat/completions", body)
+        made.append(Call(1, api, "/v1/chat/completions", model, is_stream, body, {}, "chatcmpl-1", REPLY))
+    events = [
+        _server_sent_event("openai.chat", name, body) for name, body in _STREAMS["openai.chat"](made[1])
+    ]
+    return json.dumps(_BODIES["openai.chat"](made[0])).encode(), [*events, b"data: [DONE]\n\n"]
+
+
+WHOLE, EVENTS = answers()
+
+
+HEADERS = {"content-type": "application/json"}
+ANSWERED = httpx2.Response(200, headers=HEADERS, content=WHOLE)
+COMPLETION = ChatCompletion.model_validate_json(WHOLE)
+LITELLM_ANSWER = litellm.ModelResponse(**COMPLETION.model_dump())
+CLIENT = openai.OpenAI(api_key="x")
+
+
+def streamed() -> httpx2.Response:
+    request = httpx2.Request("POST", URL)
+    return httpx2.Response(
+        200, headers={"content-type": "text/event-stream"}, stream=Chunks(), request=request
+    )
+
+
+def answer(client: httpx2.Client, request: httpx2.Request) -> httpx2.Response:
+    return streamed() if b'"stream":true' in request.content else ANSWERED
+
+
+async def answer_async(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
+    return ANSWERED
+
+
+def request(client: openai.OpenAI, cast_to: Any, options: Any, **more: Any) -> Any:
+    if more.get("stream"):
+        return openai.Stream(cast_to=ChatCompletionChunk, response=streamed(), client=client)
+    return COMPLETION
+
+
+# What is wrapped below, before anything wraps it.
+httpx2.Client.send, httpx2.AsyncClient.send = answer, answer_async  # type: ignore[assignment, method-assign]
+openai.OpenAI.request = request  # type: ignore[method-assign, assignment]
+CREATE = Completions.create
+
+
+def unwrap() -> None:
+    """Take off what a library left behind."""
+    openai.OpenAI.request, Completions.create = request, CREATE  # type: ignore[method-assign, assignment]
+
+
+def provider_with(*processors: SpanProcessor) -> TracerProvider:
+    made = TracerProvider(shutdown_on_exit=False)
+    for each in processors or (SpanProcessor(),):
+        made.add_span_processor(each)
+    return made
+
+
+# --- cases: what is around the calls ----------------------------------------------------------------------
+
+
+GUARD = default_guard(Policy.load(environ={}, budget_usd="1000"))
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    clients.install(GUARD)
+    try:
+        with otel_cost.execution("run", budget_usd=1000):
+            yield
+    finally:
+        clients.uninstall()
+
+
+def instrumented(instrumentor: Any, *processors: SpanProcessor) -> Callable[[], Any]:
+    tracing = provider_with(*processors)
+
+    @contextmanager
+    def case() -> Iterator[None]:
+        instrumentor.instrument(tracer_provider=tracing)
+        try:
+            yield
+        finally:
+            instrumentor.uninstrument()
+
+    return case
+
+
+PRICED = instrumented(GenaiOpenAI(), CostSpanProcessor(Config(metrics=True)))
+GUARD_CASE = "otel-cost guard"
+CASES: dict[str, Callable[[], Any]] = {
+    GUARD_CASE: guarded,
+    "official genai-openai": instrumented(GenaiOpenAI()),
+    "official genai-openai, and otel-cost's pricing": PRICED,
+    "OpenInference": instrumented(OpenInference()),
+    "OpenLLMetry": instrumented(OpenLLMetry()),
+    "agentbudget": lambda: _agentbudget(),
+    "shekel": lambda: shekel.budget(max_usd=1000.0),
+    "LiteLLM BudgetManager": lambda: _budget_manager(),
+}
+
+
+@contextmanager
+def _agentbudget() -> Iterator[None]:
+    agentbudget.init(budget="$1000.00", max_repeated_calls=10**9)
+    try:
+        yield
+    finally:
+        agentbudget.teardown()
+
+
+MANAGER: list[Any] = []
+
+
+@contextmanager
+def _budget_manager() -> Iterator[None]:
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # it keeps a file where it stands
+        manager = litellm.BudgetManager(project_name="bench")
+        manager.create_budget(total_budget=1000, user="agent")
+        MANAGER.append(manager)
+        try:
+            yield
+        finally:
+            MANAGER.clear()
+            os.chdir(before)
+
+
+# --- measuring --------------------------------------------------------------------------------------------
+
+
+HTTP, HTTP_ASYNC = httpx2.Client(), httpx2.AsyncClient()
+REQUEST, STREAM_REQUEST = httpx2.Request("POST", URL, json=CALL), httpx2.Request("POST", URL, json=STREAM)
+
+
+def http() -> None:
+    HTTP.send(REQUEST)
+
+
+def http_stream() -> None:
+    for _ in HTTP.send(STREAM_REQUEST).stream:  # type: ignore[union-attr]
+        pass
+
+
+def http_async() -> None:
+    with suppress(StopIteration):
+        HTTP_ASYNC.send(REQUEST).send(None)  # nothing in it waits, so no event loop is in the way
+
+
+def sdk() -> None:
+    if MANAGER:
+        assert MANAGER[0].get_current_cost(user="agent") <= MANAGER[0].get_total_budget("agent")
+    CLIENT.chat.completions.create(**CALL)
+    if MANAGER:
+        MANAGER[0].update_cost(completion_obj=LITELLM_ANSWER, user="agent")
+
+
+def sdk_stream() -> None:
+    for _ in CLIENT.chat.completions.create(**STREAM):
+        pass
+
+
+def span() -> None:
+    TRACER.start_span("span", attributes={f"http.attribute.{n}": "value" for n in range(10)}).end()
+
+
+TRACER = provider_with().get_tracer("bench")
+HTTP_TASKS = {"sync": http, "stream": http_stream, "async": http_async}
+SDK_TASKS = {"sync": sdk, "stream": sdk_stream}
+
+
+def timed(task: Callable[[], object]) -> int:
+    start = time.thread_time_ns()
+    task()
+    return time.thread_time_ns() - start
+
+
+def measure(rounds: int) -> dict[tuple[str, str], Times]:
+    """Run every case in turn, twenty calls at a time, again and again."""
+    found: dict[tuple[str, str], Times] = defaultdict(list)
+    for number in range(rounds + 1):
+        for name, case in [("bare http", nullcontext), ("bare sdk", nullcontext), *CASES.items()]:
+            tasks = HTTP_TASKS if name in ("bare http", GUARD_CASE) else SDK_TASKS
+            unwrap()
+            with case():
+                for kind, task in tasks.items():
+                    if name == "LiteLLM BudgetManager" and kind == "stream":
+                        continue  # it takes no streams
+                    for _ in range(WARM_UP if number == 0 else 3):
+                        task()
+                    if number:
+                        found[name, kind] += [timed(task) for _ in range(20)]
+        found["span", "sync"] += [timed(span) for _ in range(20)]
+    return found
+
+
+def percentile(times: Times, percent: int) -> float:
+    return sorted(times)[len(times) * percent // 100] / 1000
+
+
+def report(rounds: int, found: dict[tuple[str, str], Times]) -> list[str]:
+    yardstick = percentile(found["span", "sync"], 50)
+    calls = len(found[GUARD_CASE, "sync"])
+    lines = [
+        "# What guarding a call adds",
+        "",
+        f"`python benchmarks/bench_guard.py --rounds {rounds}`: {calls} calls of each kind, of",
+        f"{len(REQUEST.content)} bytes or {CHUNKS} events, cases alternating in one process. CPU time, load",
+        f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} shared cores. A span of ten attributes with a no-op",
+        f"processor takes {yardstick:.1f} us here.",
+        "",
+        "| added | call p50 us | in spans | call p99 us | async p50 us | stream event p50 us | in spans |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in CASES:
+        base = "bare http" if name == GUARD_CASE else "bare sdk"
+        cells = {
+            kind: percentile(times, 50) - percentile(found[base, kind], 50)
+            for (case, kind), times in found.items()
+            if case == name
+        }
+        p99 = percentile(found[name, "sync"], 99) - percentile(found[base, "sync"], 50)
+        event = cells["stream"] / CHUNKS if "stream" in cells else None
+        shown = [cells["sync"], cells["sync"] / yardstick, p99, cells.get("async"), event]
+        shown.append(None if event is None else event / yardstick)
+        lines.append(f"| {name} | {' | '.join('' if each is None else f'{each:.1f}' for each in shown)} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    logging.disable(logging.WARNING)
+    lines = report(rounds, measure(rounds))
+    RESULTS.write_text("\n".join(lines), encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
