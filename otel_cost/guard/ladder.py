@@ -113,7 +113,11 @@ class Ladder:
         asked = self.way(call)
         if not (self._changes or self._asks(call)):
             return self._plain(asked, budget, is_late)
-        scope, balance = standing(self._ledger, budget)
+        try:
+            scope, balance = standing(self._ledger, budget)
+        except Exception as error:
+            count("rewrite a request", error)
+            return self._plain(asked, budget, is_late)
         if balance.limit_picousd is None:
             return self._plain(asked, budget, is_late)
         if self._records.had_last_call(budget.scope):
