@@ -206,12 +206,12 @@ class Guard:
         self._spenders = Spenders()
         self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._process_payer = payer_of_environment(os.environ)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _guards.add(self)
 
     def after_fork(self) -> None:
         """Take new locks: in a forked child a thread that is not there may hold the old ones."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.bounds.after_fork()
         self.unmetered.renew_lock()
 
