@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from otel_cost.attribution import Payer, execution
     from otel_cost.config import Config
     from otel_cost.errors import BudgetExceeded, ConfigError, OtelCostError, UnknownModelError, UsageError
+    from otel_cost.guard.control import approve, remaining
     from otel_cost.instrument import install
     from otel_cost.pricing import Charge, PriceBook
     from otel_cost.processor import CostSpanProcessor
@@ -38,8 +39,10 @@ _HOME = {
     "UnknownModelError": "errors",
     "Usage": "usage",
     "UsageError": "errors",
+    "approve": "guard.control",
     "execution": "attribution",
     "install": "instrument",
+    "remaining": "guard.control",
 }
 
 __all__ = [
@@ -55,8 +58,10 @@ __all__ = [
     "UnknownModelError",
     "Usage",
     "UsageError",
+    "approve",
     "execution",
     "install",
+    "remaining",
 ]
 
 

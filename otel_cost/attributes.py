@@ -361,14 +361,20 @@ REFUSED = "otel_cost.refused"
 The event that says why has this name too.
 """
 
+WARNED = "otel_cost.warned"
+REMINDED = "otel_cost.reminded"
+DOWNGRADED = "otel_cost.downgraded"
+CLAMPED = "otel_cost.clamped"
+WRAP_UP = "otel_cost.wrap_up"
+APPROVED = "otel_cost.approved"
 DECISIONS = {
     REFUSED: "deny",
-    "otel_cost.warned": "warn",
-    "otel_cost.reminded": "remind",
-    "otel_cost.downgraded": "downgrade",
-    "otel_cost.clamped": "clamp",
-    "otel_cost.wrap_up": "wrap_up",
-    "otel_cost.approved": "approve",
+    WARNED: "warn",
+    REMINDED: "remind",
+    DOWNGRADED: "downgrade",
+    CLAMPED: "clamp",
+    WRAP_UP: "wrap_up",
+    APPROVED: "approve",
 }
 """Events of the guard, and what each is called in the warehouse."""
 DECISION_SPAN = "otel_cost.decision"
@@ -383,6 +389,10 @@ DECISION_LIMIT_USD = "otel_cost.limit_usd"
 DECISION_SPENT_USD = "otel_cost.spent_usd"
 DECISION_RESERVED_USD = "otel_cost.reserved_usd"
 DECISION_ASKED_USD = "otel_cost.asked_usd"
+
+CLAMPED_OUTPUT_TOKENS = "otel_cost.clamped_output_tokens"
+DOWNGRADED_FROM = "otel_cost.downgraded_from"
+DOWNGRADED_TO = "otel_cost.downgraded_to"
 
 TRUNCATED_ATTRIBUTES = "otel_cost.truncated_attributes"
 """Written by the receiver: names of attributes whose values were cut, separated by commas."""

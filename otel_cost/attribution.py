@@ -21,8 +21,6 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
 
 from otel_cost import attributes as names
-from otel_cost.errors import ConfigError
-from otel_cost.money import to_picousd
 
 MAX_PAYER_TEXT = 128
 """Longer values are cut: a payer is a name or an id, and rollups group by it."""
@@ -82,6 +80,12 @@ class Budget(NamedTuple):
     around: Budget | None = None
     depth: int = 0
     payer: Payer = Payer()
+
+    def chain(self) -> Iterator[Budget]:
+        """Yield this budget and those around it, from the inside out."""
+        yield self
+        if self.around is not None:
+            yield from self.around.chain()
 
 
 NOBODY = Payer()
@@ -220,13 +224,9 @@ def execution(
 def _limit(budget_usd: Decimal | str | float) -> int:
     """Return a budget in pico-USD, and make sure that there is a guard to hold it."""
     from otel_cost.guard import clients
+    from otel_cost.guard.control import budget_picousd
 
-    try:
-        limit_picousd = to_picousd(Decimal(str(budget_usd)))
-    except (ArithmeticError, ValueError):
-        limit_picousd = -1
-    if limit_picousd < 0:
-        raise ConfigError(f"budget_usd={budget_usd!r} is not an amount of USD; write 10 or '0.50'")
+    limit_picousd = budget_picousd(budget_usd)
     clients.ensure()
     return limit_picousd
 

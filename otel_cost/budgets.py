@@ -74,6 +74,12 @@ class GuardSettings:
         read.switch,
         "Lower a request's output limit to what the budget still allows, so that the provider enforces it.",
     )
+    ask_for_usage: bool = _setting(
+        "OTEL_COST_ASK_FOR_USAGE",
+        True,
+        read.switch,
+        "Ask for the usage of chat streams that do not ask for it, and keep the chunk with it to itself.",
+    )
     unpriced: str = _setting(
         "OTEL_COST_GUARD_UNPRICED",
         ESTIMATE,

@@ -149,7 +149,9 @@ class BudgetExceeded(BaseException):
             told.append(f"last calls: {', '.join(self.last_calls)}")
         if self.top_components:
             told.append(f"spent most: {', '.join(self.top_components)}")
-        told.append(f"to allow more, {_REMEDIES.get(self.kind, _OTHER_REMEDY.format(kind=self.kind))}")
+        remedy = _REMEDIES.get(self.kind, _OTHER_REMEDY)
+        scope = self.scope.removeprefix("execution:")
+        told.append(f"to allow more, {remedy.format(kind=self.kind, scope=scope)}")
         return "; ".join(told)
 
     def _explain_budget(self) -> str:
@@ -173,7 +175,8 @@ class ResponseCutError(OtelCostError):
 
 
 _REMEDIES = {
-    "budget_usd": "raise OTEL_COST_BUDGET_USD or the budget_usd of execution(...)",
+    "budget_usd": "raise OTEL_COST_BUDGET_USD or the budget_usd of execution(...), or for this run "
+    "call otel_cost.approve({scope!r}, budget_usd=...)",
     "unpriced": "add the model to a price file (OTEL_COST_PRICES), or set OTEL_COST_GUARD_UNPRICED=estimate",
     "guard_failed": "look at the log for what failed, or set OTEL_COST_GUARD_ON_FAILURE=allow",
 }

@@ -26,7 +26,7 @@ from otel_cost.budgets import (
 )
 from otel_cost.detectors import DETECTORS
 from otel_cost.errors import UnknownModelError
-from otel_cost.policy_values import EVERYONE
+from otel_cost.policy_values import EVERYONE, is_pattern
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
 
@@ -102,18 +102,22 @@ def _ladder(policy: Policy, limits: ExecutionLimits) -> Iterator[Rule]:
     if limits.budget_usd is None or policy.guard.mode == OFF:
         return
     cheaper = ", ".join(f"{model} -> {to}" for model, to in policy.ladder.downgrade_to.items())
+    is_noted = "" if policy.guard.mode == ENFORCE else " (noted only: the guard does not enforce)"
     steps = {
         "warn_at_ratio": "a warning is logged",
-        "remind_at_ratio": f"the agent is told in its requests what remains {NOT_ENFORCED}",
-        "downgrade_at_ratio": f"cheaper models are asked for: {cheaper} {NOT_ENFORCED}",
+        "remind_at_ratio": f"the agent is told in its requests what remains{is_noted}",
+        "downgrade_at_ratio": f"cheaper models are asked for: {cheaper}{is_noted}",
     }
     for name, then in steps.items():
         ratio = getattr(policy.ladder, name)
         if ratio is not None:
             at = text((Decimal(str(ratio)) * limits.budget_usd).normalize())
             yield Rule("ladder", name, text(ratio), policy.origin("ladder", name), f"at {at} USD {then}")
+    if policy.guard.clamp:
+        then = f"a call that does not fit may write less, if that fits{is_noted}"
+        yield Rule("guard", "clamp", "true", policy.origin("guard", "clamp"), then)
     if policy.ladder.wrap_up_call:
-        then = f"one last call is let through for the agent to sum up {NOT_ENFORCED}"
+        then = f"one last call is let through for the agent to sum up{is_noted}"
         yield Rule("ladder", "wrap_up_call", "true", policy.origin("ladder", "wrap_up_call"), then)
     refusals = policy.guard.escalate_after_refusals
     if refusals is not None and policy.guard.mode == ENFORCE:
@@ -148,7 +152,7 @@ def notes(policy: Policy, book: PriceBook) -> list[str]:
         found += [
             f"downgrade_to: no price is known for {name!r}"
             for name in (model, cheaper)
-            if _cost_picousd(book, name) is None
+            if not is_pattern(name) and _cost_picousd(book, name) is None
         ]
         before, after = _cost_picousd(book, model), _cost_picousd(book, cheaper)
         if before is not None and after is not None and after >= before:
@@ -162,8 +166,8 @@ def notes(policy: Policy, book: PriceBook) -> list[str]:
     ]
     if policy.guard.mode == OFF and policy.is_limited:
         found.append("limits are set, and the guard is off: nothing is stopped")
-    if policy.guard.clamp:
-        found.append(f"clamp: requests are not changed {NOT_ENFORCED}")
+    if policy.ladder.downgrade_to and policy.ladder.downgrade_at_ratio is None:
+        found.append("downgrade_to: has no effect without downgrade_at_ratio; 1 is for calls that do not fit")
     return found
 
 

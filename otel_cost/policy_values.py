@@ -268,11 +268,16 @@ def per_tool(given: Given) -> dict[str, int | None]:
     """Read calls for each tool by its name, and `*` for each of the others."""
     limits = for_each(optional(count))(given)
     for name in limits:
-        if name != EVERYONE and _WILD.search(name):
+        if name != EVERYONE and is_pattern(name):
             raise ConfigError(
                 f"{given.place}{given.name}: {name!r} is a pattern; write a tool's name, or '*' for others"
             )
     return limits
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name stands for others: `gpt-5*`."""
+    return _WILD.search(name) is not None
 
 
 def paths(given: Given) -> tuple[Path, ...]:

@@ -10,14 +10,11 @@ import _thread
 import logging
 import os
 import signal
-import threading
 import time
 import uuid
 import weakref
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from decimal import Decimal
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from opentelemetry import trace
 
@@ -37,8 +34,11 @@ from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
 from otel_cost.guard.calls import EMBEDDINGS, ModelCall, unseen
 from otel_cost.guard.decisions import tell_refusal
+from otel_cost.guard.ladder import Ladder, Way, changed, is_reached, may_fit, standing
+from otel_cost.guard.records import Records, usd
+from otel_cost.guard.rewrites import Change
 from otel_cost.guard.spans import Unmetered
-from otel_cost.guard.spenders import Spenders, spender
+from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
 from otel_cost.ledger import Hold, Ledger, Refusal
 from otel_cost.money import PICO
@@ -49,9 +49,6 @@ from otel_cost.usage import MODEL, Usage, classify
 logger = logging.getLogger("otel_cost")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
-LAST_CALLS = 5
-MAX_NOTED = 4_096
-"""Executions of which something is remembered for a report."""
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
@@ -60,8 +57,6 @@ WRITES_ON = frozenset({"aws"})
 https://github.com/BerriAI/litellm/pull/36008."""
 MORE_TOKENS = 256
 """Least that is held at once for a stream that goes on."""
-
-T = TypeVar("T")
 
 
 class Cost(NamedTuple):
@@ -83,6 +78,8 @@ class Ticket:
     Attributes:
         held_tokens: Output tokens that are paid for by what is held.
         spender: What the call is booked under in the report of a refusal.
+        change: What must be sent instead of what the application gave; None: nothing else.
+        is_last: No call of its budget follows.
     """
 
     __slots__ = (
@@ -91,9 +88,11 @@ class Ticket:
         "_more",
         "budget",
         "call",
+        "change",
         "conversation",
         "held_tokens",
         "hold",
+        "is_last",
         "metered",
         "span",
         "spender",
@@ -109,8 +108,11 @@ class Ticket:
         held_tokens: int = 0,
         conversation: int = 0,
         spender: str = "",
+        change: Change | None = None,
+        is_last: bool = False,
     ) -> None:
         self._guard, self.call, self.budget, self.hold = guard, call, budget, hold
+        self.change, self.is_last = change, is_last
         self.held_tokens, self.conversation, self.spender = held_tokens, conversation, spender
         self.span = trace.get_current_span()
         self._more: list[Hold] = []
@@ -148,6 +150,19 @@ class Ticket:
     def lost(self) -> None:
         """The request left and no answer came: the provider may bill for it, so an estimate counts."""
         self._settle(self._likely(), is_failed=True)
+
+    def cannot_change(self, error: Exception) -> None:
+        """Let a call pass as it was asked for, or do what the policy says of a guard that failed.
+
+        Raises:
+            BudgetExceeded: The policy says `deny`.
+        """
+        self.change = None
+        try:
+            self._guard.failed(self.call, error)
+        except BudgetExceeded:
+            self.refused()
+            raise
 
     def _likely(self) -> Cost:
         """What counts when nobody says: what such calls usually cost, and never more than is held."""
@@ -200,18 +215,23 @@ class Guard:
         self.refusals = 0
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
-        self._last_calls: OrderedDict[str, deque[tuple[str, int]]] = OrderedDict()
-        self._refused: OrderedDict[str, int] = OrderedDict()
-        self._warned: OrderedDict[str, None] = OrderedDict()
-        self._spenders = Spenders()
-        self._doomed: OrderedDict[str, Finding] = OrderedDict()
         self._process_payer = payer_of_environment(os.environ)
-        self._lock = threading.RLock()
+        self.records = Records(self._mode)
+        self._ladder = Ladder(
+            policy,
+            ledger,
+            self.bounds,
+            self.records,
+            bound=self._bound,
+            cost=self._bound_cost,
+            most=self._most_cost,
+            is_priced=lambda call: self._known_price(call, Usage(input_tokens=1)) is not None,
+        )
         _guards.add(self)
 
     def after_fork(self) -> None:
         """Take new locks: in a forked child a thread that is not there may hold the old ones."""
-        self._lock = threading.RLock()
+        self.records.renew_lock()
         self.bounds.after_fork()
         self.unmetered.renew_lock()
 
@@ -248,6 +268,16 @@ class Guard:
             budget = Budget(execution_id, f"execution:{execution_id}", payer=payer)
         self._open(budget)
         return budget
+
+    def approve(self, execution_id: str, limit_picousd: int) -> None:
+        """Change the limit of an execution, and forget that it was to end."""
+        scope = f"execution:{execution_id}"
+        self.ledger.limit(scope, limit_picousd)
+        self.records.forgive(execution_id, scope)
+        balance = self.ledger.balance(scope)
+        spent = usd(balance.settled_picousd)
+        logger.info("%s may now spend $%.4f; $%.4f is spent", scope, usd(limit_picousd), spent)
+        self.records.decided(names.APPROVED, execution_id, scope, balance)
 
     def failed(self, call: ModelCall, error: Exception, *, doing: str = "admit a call") -> None:
         """Do what the policy says of a guard that failed: let the call pass, counted and logged, or not.
@@ -305,14 +335,13 @@ class Guard:
             return tokens
         if not thinks(call.model):
             return 0
-        if call.model not in self._warned:
-            self._remember(self._warned, call.model, None)
-            logger.warning(
-                "a stream of %s ended without usage, so %d output tokens are taken for it; ask for it with "
-                'stream_options={"include_usage": true}',
-                call.model,
-                tokens,
-            )
+        self.records.warn_once(
+            call.model,
+            "a stream of %s ended without usage, so %d output tokens are taken for it; ask for it with "
+            'stream_options={"include_usage": true}',
+            call.model,
+            tokens,
+        )
         return tokens
 
     def likely_cost(self, ticket: Ticket) -> int:
@@ -355,7 +384,10 @@ class Guard:
             return
         totals = (cost.input_tokens, cost.output_tokens)
         self.unmetered.settled(ticket.metered, totals, is_billed=cost.picousd > 0)
-        self._note(ticket.budget, ticket.call.model or ticket.call.target, ticket.spender, cost.picousd)
+        if ticket.is_last and is_failed and not cost.picousd:
+            self.records.take_back_last_call(ticket.budget.scope)
+        name = ticket.call.model or ticket.call.target
+        self.records.note_call(ticket.budget.execution_id, name, ticket.spender, cost.picousd)
         with contained("watch an execution"):
             self._watch_outcome(ticket, cost, is_failed=is_failed)
         if cost.partial is not None:
@@ -374,13 +406,13 @@ class Guard:
         )
         for finding in self.watches.of(ticket.budget.execution_id).answered(outcome):
             if self._speak(ticket.budget, finding) == KILL:
-                self._remember(self._doomed, ticket.budget.execution_id, finding)
+                self.records.doom(ticket.budget.execution_id, finding)
 
     def spend(self, budget: Budget, picousd: int, model: str) -> None:
         """Count what a call cost that passed no client."""
         self._open(budget)
         self.ledger.spend(budget.scope, picousd)
-        self._note(budget, model, spender(budget.payer, model), picousd)
+        self.records.note_call(budget.execution_id, model, spender(budget.payer, model), picousd)
         self._warn_of_budget(budget)
 
     def refuse_if_over(self, model: str) -> None:
@@ -397,7 +429,7 @@ class Guard:
         answer = self.ledger.reserve(budget.scope, 1)
         if isinstance(answer, Hold):
             self.ledger.release(answer)
-        elif not _may_fit(answer):
+        elif not may_fit(answer):
             self._refuse(call, budget, refusal=answer)
 
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
@@ -407,29 +439,28 @@ class Guard:
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget)
         step, watch, findings = self._watch(call, budget, limits)
+        call.conversation = step.conversation
         try:
             self._stop_at(findings, budget, call)
-            bound_of = self.bounds.worst if self._is_strict else self.bounds.likely
-            bound = bound_of(call, step.conversation)
-            asked = most = self._price_bound(call, bound, budget)
-            if not self._is_strict and not self.bounds.has_learnt(call):
-                most = self._price_bound(call, self.bounds.worst(call, step.conversation), budget)
-            hold = yield from self._reserve(call, budget, asked, most)
+            self._stop_unpriced(call, budget)
+            way, hold = yield from self._reserve(call, budget)
         except BaseException:
             if watch is not None:
                 watch.take_back()
             raise
-        held_tokens = bound.output_tokens
-        if hold is not None and asked:
-            held_tokens = held_tokens * hold.amount_picousd // asked
+        held_tokens = way.bound.output_tokens
+        if hold is not None and way.cost_picousd:
+            held_tokens = held_tokens * hold.amount_picousd // way.cost_picousd
         return Ticket(
             self,
-            call,
+            way.call,
             budget,
             hold,
             held_tokens=held_tokens,
             conversation=step.conversation,
-            spender=spender(payer, call.model),
+            spender=spender(payer, way.call.model),
+            change=way.change,
+            is_last=names.WRAP_UP in way.steps,
         )
 
     def _watch(
@@ -447,31 +478,33 @@ class Guard:
             self.failed(call, error, doing="watch an execution")
             return Step(), None, []
 
-    def _reserve(
-        self, call: ModelCall, budget: Budget, asked: int, most: int
-    ) -> Generator[float, None, Hold | None]:
-        """Yield how long to wait; return a hold, or None where the call passes without one."""
+    def _reserve(self, call: ModelCall, budget: Budget) -> Generator[float, None, tuple[Way, Hold | None]]:
+        """Yield how long to wait; return how the call is sent, and its hold; None where it passes without."""
         deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, FIRST_PAUSE_S
         while True:
-            answer = self._hold(budget, asked, most, call.target)
+            is_late = time.monotonic() > deadline
+            way, answer, may_wait = self._ladder.climb(call, budget, is_late=is_late)
             if isinstance(answer, Hold):
-                return answer
-            if not _may_fit(answer) or time.monotonic() > deadline:
+                return self._taken(call, way, budget), answer
+            if not may_wait:
                 self._refuse(call, budget, refusal=answer)
-                return None
-            if self._mode != ENFORCE:
-                return None
+            if not may_wait or self._mode != ENFORCE:
+                return self._ladder.way(call), None
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _hold(self, budget: Budget, asked: int, most: int, owner: str) -> Hold | Refusal:
-        """Hold the most that a call can cost, else all that is left, if that is what it asks for."""
-        amount = max(asked, most)
-        while True:
-            answer = self.ledger.reserve(budget.scope, amount, owner=owner)
-            if isinstance(answer, Hold) or amount == asked:
-                return answer
-            amount = max(asked, answer.balance.remaining_picousd or 0)  # less than was refused
+    def _taken(self, asked: ModelCall, way: Way, budget: Budget) -> Way:
+        """Tell what is done to a call. Returns how it is sent: as it was asked, unless that is enforced."""
+        if not way.steps and way.change is None:
+            return way
+        as_asked = self._ladder.way(asked)
+        with contained("tell of a changed call"):
+            scope, balance = standing(self.ledger, budget)
+            for step in way.steps:
+                shown = changed(step, asked, way.call)
+                told = (budget.execution_id, scope, balance, as_asked)
+                self.records.decided(step, *told, shown=shown)
+        return way if self._mode == ENFORCE else as_asked
 
     def _open(self, budget: Budget) -> None:
         """Begin a budget and those around it, each with what it was given, else what the policy gives it."""
@@ -500,7 +533,7 @@ class Guard:
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
-        doomed = self._doomed.get(budget.execution_id)
+        doomed = self.records.doom_of(budget.execution_id)
         for finding in (*([doomed] if doomed else ()), *findings):
             if finding is doomed or self._speak(budget, finding) == KILL:
                 self._refuse(call, budget, finding=finding)
@@ -524,45 +557,12 @@ class Guard:
     ) -> None:
         """Record that a call has no room, and raise where the policy is enforced."""
         self.refusals += 1
-        exceeded = self._explain(call, budget, refusal, finding)
-        refused = self._count_refusal(budget.execution_id)
-        is_news = refused == 1 and self._mode != SHADOW
-        logger.log(logging.WARNING if is_news else logging.DEBUG, "%s", exceeded)
-        with contained("record a refusal"):
-            tell_refusal(exceeded, self._mode, number=refused)
+        balance = refusal.balance if refusal else self.ledger.balance(budget.scope)
+        exceeded = self.records.explain(call, budget, balance, refusal, finding)
+        refused = self.records.refuse(exceeded)
         if self._mode == ENFORCE:
             self._escalate(refused)
             raise exceeded
-
-    def _explain(
-        self, call: ModelCall, budget: Budget, refusal: Refusal | None, finding: Finding | None
-    ) -> BudgetExceeded:
-        balance = refusal.balance if refusal else self.ledger.balance(budget.scope)
-        limit = balance.limit_picousd
-        return BudgetExceeded(
-            finding.message if finding else "",
-            execution_id=budget.execution_id,
-            kind=finding.kind.removeprefix(LIMIT) if finding else "budget_usd",
-            scope=refusal.scope if refusal else budget.scope,
-            limit_usd=None if limit is None else _usd(limit),
-            spent_usd=_usd(balance.settled_picousd),
-            reserved_usd=_usd(balance.reserved_picousd),
-            asked_usd=_usd(refusal.asked_picousd) if refusal else Decimal(0),
-            request=f"{call.target} ({call.model})" if call.model else call.target,
-            model=call.model,
-            last_calls=tuple(
-                f"{name} ${_usd(picousd):.6f}"
-                for name, picousd in tuple(self._last_calls.get(budget.execution_id, ()))
-            ),
-            top_components=self._spenders.top(budget.execution_id),
-        )
-
-    def _count_refusal(self, execution_id: str) -> int:
-        """An agent that goes on in spite of refusals would fill the log with what it already says."""
-        with self._lock:
-            refused = self._refused.get(execution_id, 0) + 1
-            _put(self._refused, execution_id, refused)
-            return refused
 
     def _escalate(self, refused: int) -> None:
         """Interrupt the main thread of an agent that swallows every refusal, and later end the process."""
@@ -580,39 +580,37 @@ class Guard:
 
     def _warn_of_budget(self, budget: Budget) -> None:
         """Say once that most of a budget is spent."""
-        ratio = self.policy.ladder.warn_at_ratio
-        limit, spent, _ = self.ledger.balance(budget.scope)
-        if not limit or ratio is None or self._mode == SHADOW or spent < limit * ratio:
+        balance = self.ledger.balance(budget.scope)
+        limit, spent, _ = balance
+        if not limit or not is_reached(self.policy.ladder.warn_at_ratio, balance):
             return
-        if budget.scope not in self._warned:
-            self._remember(self._warned, budget.scope, None)
-            logger.warning("%s has spent $%.4f of $%.4f", budget.scope, _usd(spent), _usd(limit))
+        told = (budget.scope, usd(spent), usd(limit))
+        if self.records.warn_once(budget.scope, "%s has spent $%.4f of $%.4f", *told):
+            self.records.decided(names.WARNED, budget.execution_id, budget.scope, balance)
 
-    def _note(self, budget: Budget, what: str, spender: str, picousd: int) -> None:
-        """Remember a call for the report of a refusal."""
-        if not picousd:
-            return
-        with self._lock:
-            self._spenders.add(budget.execution_id, spender, picousd)
-            calls = self._last_calls.get(budget.execution_id) or deque(maxlen=LAST_CALLS)
-            calls.append((what, picousd))
-            _put(self._last_calls, budget.execution_id, calls)
+    def _bound(self, call: ModelCall) -> Bound:
+        bound_of = self.bounds.worst if self._is_strict else self.bounds.likely
+        return bound_of(call, call.conversation)
 
-    def _remember(self, memory: OrderedDict[str, T], name: str, value: T) -> None:
-        with self._lock:
-            _put(memory, name, value)
-
-    def _price_bound(self, call: ModelCall, bound: Bound, budget: Budget) -> int:
+    def _bound_cost(self, call: ModelCall, bound: Bound) -> int:
         """Return the most that tokens cost: input may all be written to a cache, which costs more."""
         output = bound.output_tokens
         usages = [Usage(input_tokens=bound.input_tokens, output_tokens=output)]
         if call.writes_cache:
             usages.append(Usage(cache_write_1h_tokens=bound.input_tokens, output_tokens=output))
             usages.append(Usage(cache_write_tokens=bound.input_tokens, output_tokens=output))
-        if self.policy.guard.unpriced == DENY and self._known_price(call, usages[0]) is None:
+        return max(self._price(call, usage) for usage in usages)
+
+    def _most_cost(self, call: ModelCall) -> int:
+        """Return the most that a call can cost, of a model that no estimate can be made of yet; else 0."""
+        if self._is_strict or self.bounds.has_learnt(call):
+            return 0
+        return self._bound_cost(call, self.bounds.worst(call, call.conversation))
+
+    def _stop_unpriced(self, call: ModelCall, budget: Budget) -> None:
+        if self.policy.guard.unpriced == DENY and self._known_price(call, Usage(input_tokens=1)) is None:
             finding = Finding("unpriced", f"no price is known for model {call.model!r}", 0, 1, call.model)
             self._refuse(call, budget, finding=finding)
-        return max(self._price(call, usage) for usage in usages)
 
     def _price(self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = "") -> int:
         """Return what usage costs in pico-USD; of an unknown model what the policy takes it for."""
@@ -653,12 +651,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _may_fit(refusal: Refusal) -> bool:
-    """Whether a refused call fits once the calls in flight give back what they hold."""
-    balance = refusal.balance
-    return balance.settled_picousd + refusal.asked_picousd <= (balance.limit_picousd or 0)
-
-
 def _write_usage(span: trace.Span, usage: Usage) -> None:
     """Put the usage of an answer that broke off on the span of its call, which has none, with a mark."""
     if span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
@@ -673,19 +665,9 @@ def _write_usage(span: trace.Span, usage: Usage) -> None:
         span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
 
 
-def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:
-    memory[name] = value
-    if len(memory) > MAX_NOTED:
-        memory.popitem(last=False)
-
-
 def _returned(done: StopIteration) -> Ticket:
     ticket: Ticket = done.value
     return ticket
-
-
-def _usd(picousd: int) -> Decimal:
-    return Decimal(picousd) / PICO
 
 
 def default_guard(policy: Policy | None = None) -> Guard:

@@ -172,6 +172,11 @@ class ModelCall:
         files: How many there are, those behind links included.
         service_tier: As the request asks; empty where it does not.
         writes_cache: The request asks for its prompt to be kept, which costs more than reading it.
+        url: Whole, with its query, which may hold a key.
+        conversation: What tells conversations apart; 0 where it is not known.
+        is_fixed: Its bytes are signed, so that nothing of it can be changed.
+        can_hide: Who sends it can keep a part of the answer from the application.
+        hides_usage: That part is the usage, which the application has not asked for.
         history: Names what the provider adds to the prompt from what it keeps; empty where it adds nothing.
         target: Method, host and path, for people; never the query, which may hold a key.
     """
@@ -189,6 +194,11 @@ class ModelCall:
     service_tier: str = ""
     writes_cache: bool = False
     history: str = ""
+    url: str = field(repr=False, default="")
+    conversation: int = 0
+    is_fixed: bool = False
+    can_hide: bool = False
+    hides_usage: bool = False
 
 
 _UNSEEN = Api("unseen", re.compile(r"(?!)"))
@@ -241,6 +251,7 @@ def recognise(
         _text(read.get("service_tier") or read.get("serviceTier")),
         _mentions(body, "cache_control") or _mentions(body, "cachePoint"),
         _history(read),
+        url,
     )
 
 

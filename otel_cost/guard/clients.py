@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import wrapt
 from opentelemetry import trace
@@ -25,11 +26,14 @@ from otel_cost.errors import BudgetExceeded
 from otel_cost.guard import Guard, Ticket, children, default_guard
 from otel_cost.guard.answers import Reader, read_answer
 from otel_cost.guard.calls import ModelCall, Told, recognise, told_by
+from otel_cost.guard.rewrites import Change, UsageFilter
 
 if TYPE_CHECKING:
     _Proxy = wrapt.ObjectProxy[Any]
 else:
     _Proxy = wrapt.ObjectProxy  # not generic before wrapt 2
+
+T = TypeVar("T")
 
 _is_inside: ContextVar[bool] = ContextVar("otel_cost_guarded", default=False)
 """A client that sends through another one is admitted once."""
@@ -99,13 +103,28 @@ def _contained_hook(name: str, hook: Callable[[Any], None]) -> Callable[[Any], N
     return apply
 
 
-def _call(method: str, url: object, body: Callable[[], object]) -> ModelCall | None:
-    """Return the model call a request is; None for any other, and where the guard is off."""
+def _call(
+    method: str,
+    url: object,
+    body: Callable[[], object],
+    headers: Mapping[str, Any] | None = None,
+    *,
+    can_hide: bool = False,
+) -> ModelCall | None:
+    """Return the model call a request is; None for any other, and where the guard is off.
+
+    Args:
+        headers: As they will be sent, where they can tell that the body is signed.
+        can_hide: Whether a part of the answer can be kept from the application.
+    """
     if not _current or _is_inside.get():
         return None
     try:
         held = body()
-        return recognise(method, str(url), held if isinstance(held, bytes | str) else None, _told)
+        call = recognise(method, str(url), held if isinstance(held, bytes | str) else None, _told)
+        if call is not None:
+            call.is_fixed, call.can_hide = _is_signed(headers or {}, call.url), can_hide
+        return call
     except Exception as error:
         count("recognise a model call", error)
         return None
@@ -114,6 +133,30 @@ def _call(method: str, url: object, body: Callable[[], object]) -> ModelCall | N
 def _told() -> Told | None:
     """Return what the current span says it is calling."""
     return told_by(getattr(trace.get_current_span(), "attributes", None))
+
+
+_SIGNATURES = frozenset({"signature", "digest", "content-digest", "content-md5"})
+
+
+def _is_signed(headers: Mapping[str, Any], url: str) -> bool:
+    """Whether a request carries a signature or a digest of its body, which a change would break."""
+    if "X-Amz-Signature=" in url:
+        return True
+    for name, value in headers.items():
+        lower = str(name).lower()
+        if lower in _SIGNATURES or (lower == "authorization" and str(value).startswith("AWS4-")):
+            return True
+    return False
+
+
+def _changed(ticket: Ticket, apply: Callable[[Change], T], asked: T) -> T:
+    """Return the request that is sent: what the guard changed, or, where that fails, as it was asked for."""
+    if ticket.change is not None:
+        try:
+            return apply(ticket.change)
+        except Exception as error:
+            ticket.cannot_change(error)
+    return asked
 
 
 def _admit(call: ModelCall | None) -> Ticket | None:
@@ -166,28 +209,76 @@ def _reasons(error: BaseException) -> Iterator[BaseException]:
         yield from _reasons(inner)
 
 
-def _sender(
-    body: Callable[[Any], object],
-    unsent: tuple[type[BaseException], ...],
-    answered: Callable[[Ticket, Any, Any], Any],
-) -> Callable[..., Any]:
-    """Return a wrapper for a `send(request)`: `body` gives what it sends, `answered` settles its response."""
+class _Form(NamedTuple):
+    """How a client holds what it sends through `send(request)`.
+
+    Attributes:
+        body: Gives the body of a request.
+        changed: Makes the request that is sent instead; the application's own stays as it is.
+        answered: Settles a response and returns it.
+        unsent: Errors of a request that never left.
+        is_fixed: Whether a request cannot be changed; None: where its headers say so.
+        can_hide: Whether a part of the answer can be kept from the application.
+    """
+
+    body: Callable[[Any], object]
+    changed: Callable[[Any, Change], Any]
+    answered: Callable[[Ticket, Any, Any], Any]
+    unsent: tuple[type[BaseException], ...]
+    is_fixed: Callable[[Any], bool] | None = None
+    can_hide: bool = False
+
+    def call(self, request: Any) -> ModelCall | None:
+        """Return the model call a request is."""
+        if request is None:
+            return None
+        body = partial(self.body, request)
+        call = _call(request.method, request.url, body, request.headers, can_hide=self.can_hide)
+        if call is not None and self.is_fixed is not None:
+            call.is_fixed = self.is_fixed(request)
+        return call
+
+
+def _sender(form: _Form) -> Callable[..., Any]:
+    """Return a wrapper for a `send(request)`."""
 
     def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         request = _request(args, kwargs)
-        call = None if request is None else _call(request.method, request.url, partial(body, request))
-        ticket = _admit(call)
+        ticket = _admit(form.call(request))
         if ticket is None:
             return wrapped(*args, **kwargs)
-        with _sending(ticket, unsent):
-            response = wrapped(*args, **kwargs)
-        return answered(ticket, request, response)
+        sent = _changed(ticket, partial(form.changed, request), request)
+        with _sending(ticket, form.unsent):
+            response = wrapped(*_with_request(sent, args, kwargs), **kwargs)
+        return form.answered(ticket, sent, response)
+
+    return send
+
+
+def _async_sender(form: _Form, sleep: Callable[[float], Awaitable[None]]) -> Callable[..., Any]:
+    """Return a wrapper for an asynchronous `send(request)`."""
+
+    async def send(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        request = _request(args, kwargs)
+        ticket = await _admit_async(form.call(request), sleep)
+        if ticket is None:
+            return await wrapped(*args, **kwargs)
+        sent = _changed(ticket, partial(form.changed, request), request)
+        with _sending(ticket, form.unsent):
+            response = await wrapped(*_with_request(sent, args, kwargs), **kwargs)
+        return form.answered(ticket, sent, response)
 
     return send
 
 
 def _request(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs.get("request")
+
+
+def _with_request(request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the positional arguments with a request in them, and take it out of the others."""
+    kwargs.pop("request", None)
+    return (request, *args[1:])
 
 
 class _Meter:
@@ -263,21 +354,30 @@ def _content_type(headers: Mapping[str, str]) -> str:
 
 def _hook_httpx(module: Any) -> None:
     unsent = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.UnsupportedProtocol)
-    answered = partial(_httpx_answer, _mixed(_SyncStream, module.SyncByteStream))
-    answered_async = partial(_httpx_answer, _mixed(_AsyncStream, module.AsyncByteStream))
+    change = partial(_httpx_changed, module.Request)
 
-    async def send_async(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        request = _request(args, kwargs)
-        call = None if request is None else _call(request.method, request.url, partial(_content, request))
-        ticket = await _admit_async(call, _sleep)
-        if ticket is None:
-            return await wrapped(*args, **kwargs)
-        with _sending(ticket, unsent):
-            response = await wrapped(*args, **kwargs)
-        return answered_async(ticket, request, response)
+    def form(stream: Any) -> _Form:
+        return _Form(_content, change, partial(_httpx_answer, stream), unsent, can_hide=True)
 
-    wrapt.wrap_function_wrapper(module, "Client.send", _sender(_content, unsent, answered))
-    wrapt.wrap_function_wrapper(module, "AsyncClient.send", send_async)
+    sync, concurrent = (
+        _mixed(_SyncStream, module.SyncByteStream),
+        _mixed(_AsyncStream, module.AsyncByteStream),
+    )
+    wrapt.wrap_function_wrapper(module, "Client.send", _sender(form(sync)))
+    wrapt.wrap_function_wrapper(module, "AsyncClient.send", _async_sender(form(concurrent), _sleep))
+
+
+def _httpx_changed(make: Any, request: Any, change: Change) -> Any:
+    headers = [(name, value) for name, value in request.headers.raw if name.lower() not in _ABOUT_BODY]
+    if change.hides_usage:  # what is compressed cannot be looked into as it passes
+        headers = [(name, value) for name, value in headers if name.lower() != b"accept-encoding"]
+        headers.append((b"accept-encoding", b"identity"))
+    return make(
+        request.method, change.url, headers=headers, content=change.body, extensions=request.extensions
+    )
+
+
+_ABOUT_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def _content(request: Any) -> object:
@@ -297,8 +397,12 @@ def _httpx_answer(stream: Any, ticket: Ticket, request: Any, response: Any) -> A
     elif response.is_stream_consumed or response.is_closed:
         ticket.answered(read_answer(response.content, _content_type(response.headers)))
     else:
-        response.stream = stream(response.stream, _Meter(ticket, response.headers))
+        response.stream = stream(response.stream, _Meter(ticket, response.headers), _filter_of(ticket))
     return response
+
+
+def _filter_of(ticket: Ticket) -> UsageFilter | None:
+    return UsageFilter() if ticket.change is not None and ticket.change.hides_usage else None
 
 
 def _mixed(stream: type, base: type) -> Any:
@@ -307,15 +411,18 @@ def _mixed(stream: type, base: type) -> Any:
 
 
 class _SyncStream:
-    def __init__(self, inner: Any, meter: _Meter) -> None:
-        self._inner, self._meter = inner, meter
+    def __init__(self, inner: Any, meter: _Meter, hidden: UsageFilter | None) -> None:
+        self._inner, self._meter, self._hidden = inner, meter, hidden
 
     def __iter__(self) -> Iterator[bytes]:
         with self._meter:
             try:
                 for chunk in self._inner:
                     self._meter.feed(chunk)
-                    yield chunk
+                    if shown := chunk if self._hidden is None else self._hidden.feed(chunk):
+                        yield shown
+                if self._hidden is not None and (rest := self._hidden.finish()):
+                    yield rest
             except BudgetExceeded:
                 self._inner.close()
                 raise
@@ -328,14 +435,17 @@ class _SyncStream:
 
 
 class _AsyncStream:
-    def __init__(self, inner: Any, meter: _Meter) -> None:
-        self._inner, self._meter = inner, meter
+    def __init__(self, inner: Any, meter: _Meter, hidden: UsageFilter | None) -> None:
+        self._inner, self._meter, self._hidden = inner, meter, hidden
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._inner:
                 self._meter.feed(chunk)
-                yield chunk
+                if shown := chunk if self._hidden is None else self._hidden.feed(chunk):
+                    yield shown
+            if self._hidden is not None and (rest := self._hidden.finish()):
+                yield rest
         except BudgetExceeded:
             await self._inner.aclose()
             raise
@@ -357,7 +467,15 @@ def _hook_requests(module: Any) -> None:
         return _raw_answer(ticket, response, is_read=response._content_consumed)
 
     unsent = (module.exceptions.ConnectTimeout, *_unsent_by_urllib3())
-    wrapt.wrap_function_wrapper(module, "Session.send", _sender(_body, unsent, answered))
+    form = _Form(_body, _requests_changed, answered, unsent)
+    wrapt.wrap_function_wrapper(module, "Session.send", _sender(form))
+
+
+def _requests_changed(request: Any, change: Change) -> Any:
+    made = request.copy()
+    made.url = change.url
+    made.prepare_body(change.body, None)
+    return made
 
 
 def _hook_botocore(module: Any) -> None:
@@ -367,7 +485,38 @@ def _hook_botocore(module: Any) -> None:
         return _raw_answer(ticket, response, is_read=not request.stream_output)
 
     unsent = (ConnectTimeoutError, EndpointConnectionError, SSLError)
-    wrapt.wrap_function_wrapper(module, "URLLib3Session.send", _sender(_body, unsent, answered))
+    form = _Form(_body, _botocore_changed, answered, unsent, lambda request: not hasattr(request, _RESIGN))
+    wrapt.wrap_function_wrapper(module, "URLLib3Session.send", _sender(form))
+
+
+_RESIGN = "_otel_cost_resign"
+
+
+def _hook_botocore_endpoint(module: Any) -> None:
+    """Let a signed request know how to be made, and signed, anew from other parameters."""
+
+    def create(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        request = wrapped(*args, **kwargs)
+        with contained("keep how a request is signed"):
+            setattr(request, _RESIGN, partial(_created_anew, wrapped, args, kwargs))
+        return request
+
+    wrapt.wrap_function_wrapper(module, "Endpoint.create_request", create)
+
+
+def _created_anew(create: Any, args: tuple[Any, ...], kwargs: dict[str, Any], change: Change) -> Any:
+    params = {**_params(args, kwargs), "url": change.url, "body": change.body}
+    kwargs = {name: value for name, value in kwargs.items() if name != "params"}
+    return create(params, *args[1:], **kwargs)
+
+
+def _params(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    params: dict[str, Any] = args[0] if args else kwargs["params"]
+    return params
+
+
+def _botocore_changed(request: Any, change: Change) -> Any:
+    return getattr(request, _RESIGN)(change)
 
 
 def _body(request: Any) -> object:
@@ -394,9 +543,12 @@ def _hook_urllib3(module: Any) -> None:
             return wrapped(*args, **kwargs)
         method, url, body = (*args, None, None, None)[:3]
         address = _absolute_url(instance, str(kwargs.get("url", url)))
-        ticket = _admit(_call(str(kwargs.get("method", method)), address, lambda: kwargs.get("body", body)))
+        headers = (*args, None, None, None, None)[3] or kwargs.get("headers") or {}
+        method = str(kwargs.get("method", method))
+        ticket = _admit(_call(method, address, lambda: kwargs.get("body", body), headers))
         if ticket is None:
             return wrapped(*args, **kwargs)
+        args, kwargs = _changed(ticket, partial(_urllib3_changed, args, kwargs, headers), (args, kwargs))
         with _sending(ticket, unsent):
             response = wrapped(*args, **kwargs)
         if response.status >= 300:
@@ -408,6 +560,27 @@ def _hook_urllib3(module: Any) -> None:
         return response
 
     wrapt.wrap_function_wrapper(module, "HTTPConnectionPool.urlopen", urlopen)
+
+
+def _urllib3_changed(
+    args: tuple[Any, ...], kwargs: dict[str, Any], headers: Mapping[str, Any], change: Change
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    parts = urlsplit(change.url)
+    sent = {
+        "url": parts._replace(scheme="", netloc="").geturl(),
+        "body": change.body,
+        "headers": dict(_without_size(headers)),
+    }
+    given = {name: value for name, value in kwargs.items() if name not in sent}
+    places = dict(zip(_URLOPEN, args, strict=False)) | sent
+    return (), {**places, **given}
+
+
+_URLOPEN = ("method", "url", "body", "headers", "retries", "redirect", "assert_same_host", "timeout")
+
+
+def _without_size(headers: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in headers.items() if name.lower().encode() not in _ABOUT_BODY]
 
 
 def _unsent_by_urllib3() -> tuple[type[BaseException], ...]:
@@ -503,12 +676,15 @@ def _hook_aiohttp(module: Any) -> None:
 
     async def request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         method, url = (*args, kwargs.get("method"), kwargs.get("str_or_url"))[:2]
-        call = _call(str(method), _absolute(instance, url), lambda: _aiohttp_body(kwargs))
+        headers = _aiohttp_headers(kwargs)
+        call = _call(str(method), _absolute(instance, url), lambda: _aiohttp_body(kwargs), headers)
         ticket = await _admit_async(call, asyncio.sleep)
         if ticket is None:
             return await wrapped(*args, **kwargs)
+        url, sent = _changed(ticket, partial(_aiohttp_changed, instance, url, kwargs), (url, kwargs))
         with _sending(ticket, unsent):
-            response = await wrapped(*args, **kwargs)
+            sent = {name: value for name, value in sent.items() if name not in ("method", "str_or_url")}
+            response = await wrapped(method, url, **sent)
         if response.status >= 400:
             ticket.refused()
         else:
@@ -534,6 +710,24 @@ def _absolute(session: Any, url: Any) -> Any:
     from yarl import URL
 
     return base.join(URL(str(url)))
+
+
+def _aiohttp_headers(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    given = kwargs.get("headers") or {}
+    return given if isinstance(given, Mapping) else dict(given)
+
+
+def _aiohttp_changed(
+    session: Any, url: Any, kwargs: dict[str, Any], change: Change
+) -> tuple[Any, dict[str, Any]]:
+    from yarl import URL
+
+    if change.url != str(_absolute(session, url)):
+        changed = URL(change.url, encoded=True)
+        url = changed if getattr(session, "_base_url", None) is None else changed.relative()
+    if kwargs.get("data") is None:
+        return url, {**kwargs, "json": change.document}
+    return url, {**kwargs, "data": change.body, "headers": _without_size(_aiohttp_headers(kwargs))}
 
 
 def _aiohttp_body(kwargs: Mapping[str, Any]) -> object:
@@ -610,6 +804,7 @@ _HOOKS: dict[str, Callable[[Any], None]] = {
     "httpx": _hook_httpx,
     "httpx2": _hook_httpx,
     "requests": _hook_requests,
+    "botocore.endpoint": _hook_botocore_endpoint,
     "botocore.httpsession": _hook_botocore,
     "urllib3.connectionpool": _hook_urllib3,
     "aiohttp": _hook_aiohttp,

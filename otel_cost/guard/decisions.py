@@ -28,11 +28,23 @@ def tell_refusal(exceeded: BudgetExceeded, mode: str, *, number: int = 1) -> Non
     Args:
         number: Which refusal of the execution it is; an agent that goes on makes no end of spans.
     """
+    shown = {names.REFUSED: True} if mode == ENFORCE else {}
+    tell_step(names.REFUSED, _told(exceeded, mode), shown, number=number)
+
+
+def tell_step(
+    name: str, told: Mapping[str, str], shown: Mapping[str, bool | int | str], *, number: int = 1
+) -> None:
+    """Tell a decision about a call, and show on the call's own span what was done to it.
+
+    Args:
+        number: As in `tell_refusal`.
+    """
     span = trace.get_current_span()
-    if mode == ENFORCE and span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
-        span.set_attribute(names.REFUSED, True)
+    if shown and span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
+        span.set_attributes(dict(shown))
     if _is_exported(span) or number <= MAX_SPANS:
-        tell(names.REFUSED, _told(exceeded, mode))
+        tell(name, told)
 
 
 def tell(name: str, told: Mapping[str, str]) -> None:

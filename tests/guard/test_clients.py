@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import threading
@@ -340,6 +341,21 @@ def test_a_sub_agent_has_what_its_parent_has_left(provider: FakeProvider, guard:
     assert provider.count() == 3
     assert settled(guard) == 3 * DIME
     assert settled(guard, "execution:sub") == DIME
+
+
+@pytest.mark.parametrize("inner", [["sub"], ["sub", "subsub"], [None, "sub"]])
+def test_outer_budgets_hold_before_they_are_used(
+    inner: list[str | None], provider: FakeProvider, guard: Guard
+) -> None:
+    """However deep the first call is made, all budgets around it count it and stop the next."""
+    with contextlib.ExitStack() as nested:
+        for name, budget in (("run", "0.15"), *((name, "5") for name in inner)):
+            nested.enter_context(execution(name, budget_usd=budget))
+        _openai(provider)
+        with pytest.raises(BudgetExceeded, match=r"\$0\.15.*\(execution:run\)"):
+            _openai(provider)
+    assert provider.count() == 1
+    assert settled(guard) == DIME
 
 
 def test_a_provider_that_refuses_bills_nothing(guard: Guard) -> None:

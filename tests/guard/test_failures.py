@@ -19,8 +19,9 @@ from otel_cost.budgets import Policy
 from otel_cost.containment import error_counts, forget_errors
 from otel_cost.errors import BudgetExceeded
 from otel_cost.fake_provider import FakeProvider, Reply
-from otel_cost.guard import MAX_NOTED, Guard, clients
+from otel_cost.guard import Guard, clients
 from otel_cost.guard.calls import recognise
+from otel_cost.guard.records import MAX_NOTED
 from otel_cost.ledger import Hold
 from otel_cost.ledger.memory import MAX_SCOPES, MemoryLedger
 from otel_cost.money import PICO
@@ -225,7 +226,7 @@ def test_a_process_that_forks_while_calls_are_in_flight(provider: FakeProvider, 
         thread = threading.Thread(target=call, args=(provider,))
         thread.start()
         time.sleep(0.1)
-        with guard._lock, guard.bounds._lock, guard.watches._lock, containment._lock:
+        with guard.records._lock, guard.bounds._lock, guard.watches._lock, containment._lock:
             child = os.fork()
             if child == 0:
                 _exit_with_calls(provider)
@@ -307,7 +308,8 @@ def test_executions_beyond_what_the_guard_remembers(guard: Guard) -> None:
             guard.admit(asked).answered(_answer())
             with pytest.raises(BudgetExceeded):
                 guard.admit(asked)
-    for memory in (guard._last_calls, guard._refused, guard._warned, guard._doomed):
+    records = guard.records
+    for memory in (records._last_calls, records._refused, records._warned, records._doomed):
         assert len(memory) <= MAX_NOTED
     assert guard.refusals == MAX_NOTED + 500
     assert len(guard.ledger) <= MAX_SCOPES  # type: ignore[arg-type]

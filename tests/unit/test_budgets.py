@@ -448,7 +448,11 @@ def test_what_is_probably_not_meant_is_noted() -> None:
         "downgrade_to: 'gpt-5' does not cost less than 'gpt-5-mini'",
         "downgrade_to: no price is known for 'no-such-model'",
         "agents planner: budget_usd 8.00 has no effect: that of `execution` is lower",
+        "downgrade_to: has no effect without downgrade_at_ratio; 1 is for calls that do not fit",
     ]
+    patterns = {"gpt-4o*": "gpt-4o-mini"}
+    sound = Policy.load(environ={}, budget_usd=1, downgrade_to=patterns, downgrade_at_ratio=1)
+    assert policy_report.notes(sound, book) == []
     assert policy_report.notes(Policy.load(environ={}, mode="off", budget_usd=1), book) == [
         "limits are set, and the guard is off: nothing is stopped"
     ]
