@@ -48,7 +48,7 @@ from otel_cost.usage import Usage
 CHUNKS = 53
 URL = "https://api.openai.com/v1/chat/completions"
 WARM_UP = 100
-RESULTS = Path(__file__).parent / "results" / "guard.md"
+RESULTS = Path(__file__).resolve().parent / "results" / "guard.md"
 HISTORY = [{"role": "system", "content": "You are a careful assistant. " * 20}] + [
     message
     for number in range(4)
@@ -194,17 +194,13 @@ MANAGER: list[Any] = []
 
 @contextmanager
 def _budget_manager() -> Iterator[None]:
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # it keeps a file where it stands
-        manager = litellm.BudgetManager(project_name="bench")
-        manager.create_budget(total_budget=1000, user="agent")
-        MANAGER.append(manager)
-        try:
-            yield
-        finally:
-            MANAGER.clear()
-            os.chdir(before)
+    manager = litellm.BudgetManager(project_name="bench")
+    manager.create_budget(total_budget=1000, user="agent")
+    MANAGER.append(manager)
+    try:
+        yield
+    finally:
+        MANAGER.clear()
 
 
 # --- measuring --------------------------------------------------------------------------------------------
@@ -313,7 +309,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     rounds = parser.parse_args().rounds
     logging.disable(logging.WARNING)
-    lines = report(rounds, measure(rounds))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.chdir(folder)  # LiteLLM keeps a file where it stands
+        lines = report(rounds, measure(rounds))
     RESULTS.write_text("\n".join(lines), encoding="utf-8")
     print("\n".join(lines))
 

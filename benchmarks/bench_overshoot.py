@@ -13,8 +13,8 @@ import logging
 import os
 import platform
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
@@ -41,7 +41,7 @@ CALL: dict[str, Any] = {
     "max_tokens": OUTPUT,
     "messages": [{"role": "user", "content": "hello"}],
 }
-RESULTS = Path(__file__).parent / "results" / "overshoot.md"
+RESULTS = Path(__file__).resolve().parent / "results" / "overshoot.md"
 Send = Callable[[], Awaitable[object]]
 """Sends one call, or raises where the budget has no room."""
 Guarded = Callable[[str], AbstractAsyncContextManager[Send]]
@@ -78,28 +78,17 @@ async def litellm_max_budget(url: str) -> AsyncIterator[Send]:
 
 @asynccontextmanager
 async def litellm_budget_manager(url: str) -> AsyncIterator[Send]:
-    with in_empty_folder():  # it keeps a file where it stands
-        manager = litellm.BudgetManager(project_name="bench")
-        manager.create_budget(total_budget=1, user="agent")
+    manager = litellm.BudgetManager(project_name="bench")
+    manager.create_budget(total_budget=1, user="agent")
 
-        async def send() -> None:
-            if manager.get_current_cost(user="agent") > manager.get_total_budget("agent"):
-                raise litellm.BudgetExceededError(manager.get_current_cost(user="agent"), 1)
-            answer = await litellm.acompletion(**CALL, api_base=url, api_key="x")
-            manager.update_cost(completion_obj=answer, user="agent")
+    async def send() -> None:
+        if manager.get_current_cost(user="agent") > manager.get_total_budget("agent"):
+            raise litellm.BudgetExceededError(manager.get_current_cost(user="agent"), 1)
+        answer = await litellm.acompletion(**CALL, api_base=url, api_key="x")
+        manager.update_cost(completion_obj=answer, user="agent")
 
-        yield send
-
-
-@contextmanager
-def in_empty_folder() -> Iterator[None]:
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
+    yield send
+    Path("user_cost.json").unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -154,7 +143,9 @@ SHAPES = {"20 at once": (20, 1), "20 in a row": (1, 20), "20 workers x 5": (20, 
 
 def main() -> None:
     logging.disable(logging.WARNING)
-    rows = [row(name, guarded) for name, guarded in GUARDS.items()]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        os.chdir(folder)  # LiteLLM keeps a file where it stands
+        rows = [row(name, guarded) for name, guarded in GUARDS.items()]
     lines = [
         "# Dollars billed against a cap of $1.00",
         "",

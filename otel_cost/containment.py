@@ -10,7 +10,7 @@ from types import TracebackType
 
 logger = logging.getLogger("otel_cost")
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _counts: Counter[tuple[str, str]] = Counter()
 
 
@@ -56,7 +56,7 @@ def count(doing: str, error: Exception) -> None:
 def _after_fork_in_child() -> None:
     """Take a new lock: a thread that is not there may hold the old one."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

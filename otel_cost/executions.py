@@ -140,7 +140,7 @@ class Executions:
 
     def renew_lock(self) -> None:
         """Take a new lock: in a forked child the old one may be held by a thread that does not exist."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def start(self, key: SpanKey, parent_span_id: int | None, payer: Payer) -> OpenSpan:
         """Follow a span until it ends; where too many are open, the oldest is not followed any more."""

@@ -40,7 +40,7 @@ class CostMetrics:
     """
 
     def __init__(self, meter: Meter | None = None) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sums: dict[Labels, Sums] = {}
         meter = meter or metrics.get_meter("otel_cost")
         meter.create_observable_counter(

@@ -61,7 +61,7 @@ class Records:
 
     def renew_lock(self) -> None:
         """Take a new lock: in a forked child the old one may belong to a thread that it has not."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def doom(self, execution_id: str, finding: Finding) -> None:
         """Remember that an execution ends with its next call."""

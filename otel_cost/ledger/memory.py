@@ -101,7 +101,7 @@ class MemoryLedger:
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._open: OrderedDict[int, _Held] = OrderedDict()
         self._moved: OrderedDict[str, Taker] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _ledgers.add(self)
 
     def open(self, scope: str, limit_picousd: int | None, within: str = "") -> None:
@@ -228,7 +228,7 @@ class MemoryLedger:
 
     def forget_holds(self) -> None:
         """Drop every open hold, and take a new lock: in a forked child both belong to threads it has not."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         while self._open:
             self._close(next(iter(self._open.values())), 0)
 

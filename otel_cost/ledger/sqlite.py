@@ -116,7 +116,7 @@ class SqliteLedger:
         self.path, self.expired_holds = path, 0
         self._hold_ttl_s, self._scope_ttl_s, self._max_scopes = hold_ttl_s, scope_ttl_s, max_scopes
         self._clock, self._swept_at, self._added = clock, -SWEEP_S, 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process, self._pid = "", 0
         _make(path, must_exist=must_exist)
@@ -416,7 +416,7 @@ def _after_fork() -> None:
 def _after_fork_in_child() -> None:
     _held_over_fork.clear()
     for ledger in list(_ledgers):
-        ledger._lock = threading.Lock()
+        ledger._lock = threading.RLock()
         if ledger._connection is not None:  # forked past the hook before it: never to be used, nor closed
             _abandoned.append(ledger._connection)
             ledger._connection = None

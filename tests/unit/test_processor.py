@@ -306,6 +306,20 @@ def test_memory_is_bounded_however_many_executions() -> None:
         span.end()
 
 
+def test_a_span_that_the_garbage_collector_ends_waits_for_nobody(rig: Rig) -> None:
+    """It may come by in the middle of another span's accounting, on the same thread, and both are counted."""
+    done = threading.Event()
+
+    def collected() -> None:
+        with rig.processor.executions._lock, containment._lock:
+            rig.call()
+        done.set()
+
+    threading.Thread(target=collected, daemon=True).start()
+    assert done.wait(10)
+    assert rig.attributes()["otel_cost.cost_usd"] == "0.00027"
+
+
 def test_an_internal_error_never_reaches_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """When pricing itself fails, the span is exported as it is and the error counted."""
     containment.forget_errors()
