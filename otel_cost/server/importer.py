@@ -158,6 +158,7 @@ class Importer:
             StoreError: The store takes no spans; what was stored before is remembered.
         """
         started = time.monotonic()
+        self._decoders.expect(sum(source.size for source in sources))
         try:
             for source in sources:
                 self._read(source)
@@ -186,7 +187,7 @@ class Importer:
 
     def _launch(self) -> None:
         """Have the records read so far decoded."""
-        while len(self._decoding) > self._decoders.ahead:
+        while len(self._decoding) > self._decoders.ahead or (self._decoding and self._decoding[0][1].done()):
             self._forward()
         self._decoding.append((self._batch, self._decoders.submit(self._batch.records)))
         self._batch = _Batch()

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS migrations
 ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY name
 """
+_VIEWS = "views/"
+_GONE = ""
+"""Noted as the checksum of a view that was dropped."""
 ACCOUNTS = "<accounts of recent_traces>"
 _MATERIALIZED = re.compile(
     r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S
@@ -44,19 +47,29 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
     for path in pending:
         for statement in statements(path.read_text(encoding="utf-8")):
             client.command(_with_credentials(statement, place))
-        _note(client, path)
+        _note(client, _key(path), _checksum(path))
     for path in changed:
         for statement in statements(_text(path)):
             _put_view(client, _with_credentials(statement, place), is_known=_key(path) in applied)
-        _note(client, path)
-    return [_key(path) for path in pending + changed]
+        _note(client, _key(path), _checksum(path))
+    gone = _gone(applied)
+    for key in gone:  # last, so that what takes its place is there already
+        client.command(f"DROP VIEW IF EXISTS {key.removeprefix(_VIEWS)}")
+        _note(client, key, _GONE)
+    return [*(_key(path) for path in pending + changed), *gone]
 
 
 def pending(client: Client, place: Embedded | Server) -> list[str]:
     """Return the names of what `apply` would do, without doing it."""
     applied = _applied(client) if has_history(client) else {}
     files = [*sql_files("migrations"), *_views(place)]
-    return [_key(path) for path in files if applied.get(_key(path)) != _checksum(path)]
+    return [*(_key(path) for path in files if applied.get(_key(path)) != _checksum(path)), *_gone(applied)]
+
+
+def _gone(applied: dict[str, str]) -> list[str]:
+    """Return the views that an earlier version made and this one has no file for."""
+    known = {_key(path) for path in sql_files("views")}
+    return sorted(key for key in applied if key.startswith(_VIEWS) and key not in known)
 
 
 def _views(place: Embedded | Server) -> list[Path]:
@@ -72,7 +85,7 @@ def has_history(client: Client) -> bool:
 
 def _applied(client: Client) -> dict[str, str]:
     rows = client.query("SELECT name, checksum FROM migrations FINAL").result_rows
-    return {str(name): str(checksum) for name, checksum in rows}
+    return {str(name): str(checksum) for name, checksum in rows if checksum != _GONE}
 
 
 def _is_applied(path: Path, applied: dict[str, str]) -> bool:
@@ -124,8 +137,8 @@ def _with_credentials(statement: str, place: Embedded | Server) -> str:
     return statement.replace("SOURCE(CLICKHOUSE(", f"SOURCE(CLICKHOUSE(USER '{user}' PASSWORD '{password}' ")
 
 
-def _note(client: Client, path: Path) -> None:
-    row = [_key(path), _checksum(path), datetime.now(timezone.utc)]
+def _note(client: Client, key: str, checksum: str) -> None:
+    row = [key, checksum, datetime.now(timezone.utc)]
     client.insert("migrations", [row], column_names=["name", "checksum", "applied_at"])
 
 

@@ -69,11 +69,25 @@ def test_a_changed_view_takes_the_place_of_the_old_one(fresh: Store, own_files: 
     """A view is what its file says now; rows it wrote before stay."""
     fresh.migrate()
     changed = own_files / "views" / "link_readings.sql"
-    changed.write_text(changed.read_text().replace("    status\nFROM", "    'changed' AS status\nFROM"))
+    changed.write_text(changed.read_text().replace("    status,\n", "    'changed' AS status,\n"))
     assert fresh.migrate() == ["views/link_readings"]
     insert = "INSERT INTO otel_traces (TraceId, SpanId, Timestamp) SELECT 't', 's', now64(9)"
     fresh.sql(insert, fmt="Null", readonly=False)
     assert fresh.sql("SELECT status FROM trace_links", fmt="TSV") == b"changed\n"
+
+
+def test_a_view_whose_file_is_gone_is_dropped(fresh: Store, own_files: Path) -> None:
+    """A view that this version does without writes nothing more; brought back, it is made anew."""
+    file = own_files / "views" / "link_readings.sql"
+    fresh.migrate()
+    text = file.read_text()
+    file.unlink()
+    assert fresh.pending() == fresh.migrate() == ["views/link_readings"]
+    assert fresh.migrate() == []
+    assert fresh.sql("EXISTS VIEW link_readings", fmt="TSV") == b"0\n"
+    file.write_text(text)
+    assert fresh.migrate() == ["views/link_readings"]
+    assert fresh.sql("EXISTS VIEW link_readings", fmt="TSV") == b"1\n"
 
 
 @pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
