@@ -19,7 +19,7 @@ from otel_cost.server.records import Record, Source
 
 BATCH_BYTES = 8 * 1024 * 1024
 """Bytes decoded at once: a tenth of a second; the writer joins several to one insert."""
-IN_FLIGHT = 16
+IN_FLIGHT = 32
 """Parts on their way to the disk: two inserts' worth, one being written and one waiting."""
 
 
