@@ -158,8 +158,8 @@ class Importer:
             StoreError: The store takes no spans; what was stored before is remembered.
         """
         started = time.monotonic()
-        self._decoders.expect(sum(source.size for source in sources))
         try:
+            self._decoders.expect(sum(source.size for source in sources))
             for source in sources:
                 self._read(source)
             self._launch()

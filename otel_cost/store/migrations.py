@@ -25,8 +25,9 @@ CREATE TABLE IF NOT EXISTS migrations
 ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY name
 """
-_VIEWS = "views/"
-_GONE = ""
+_RETIRED = ("link_payers",)
+"""Views of earlier versions. Named, because a view without a file may be a later version's."""
+_DROPPED = ""
 """Noted as the checksum of a view that was dropped."""
 ACCOUNTS = "<accounts of recent_traces>"
 _MATERIALIZED = re.compile(
@@ -52,24 +53,23 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
         for statement in statements(_text(path)):
             _put_view(client, _with_credentials(statement, place), is_known=_key(path) in applied)
         _note(client, _key(path), _checksum(path))
-    gone = _gone(applied)
-    for key in gone:  # last, so that what takes its place is there already
-        client.command(f"DROP VIEW IF EXISTS {key.removeprefix(_VIEWS)}")
-        _note(client, key, _GONE)
-    return [*(_key(path) for path in pending + changed), *gone]
+    retired = _retired(applied)
+    for key in retired:  # last, so that what takes its place is there already
+        client.command(f"DROP VIEW IF EXISTS {key.removeprefix('views/')}")
+        _note(client, key, _DROPPED)
+    return [*(_key(path) for path in pending + changed), *retired]
 
 
 def pending(client: Client, place: Embedded | Server) -> list[str]:
     """Return the names of what `apply` would do, without doing it."""
     applied = _applied(client) if has_history(client) else {}
     files = [*sql_files("migrations"), *_views(place)]
-    return [*(_key(path) for path in files if applied.get(_key(path)) != _checksum(path)), *_gone(applied)]
+    return [*(_key(path) for path in files if applied.get(_key(path)) != _checksum(path)), *_retired(applied)]
 
 
-def _gone(applied: dict[str, str]) -> list[str]:
-    """Return the views that an earlier version made and this one has no file for."""
-    known = {_key(path) for path in sql_files("views")}
-    return sorted(key for key in applied if key.startswith(_VIEWS) and key not in known)
+def _retired(applied: dict[str, str]) -> list[str]:
+    """Return the views that an earlier version made and this one does without."""
+    return [key for key in (f"views/{name}" for name in _RETIRED) if key in applied]
 
 
 def _views(place: Embedded | Server) -> list[Path]:
@@ -85,7 +85,7 @@ def has_history(client: Client) -> bool:
 
 def _applied(client: Client) -> dict[str, str]:
     rows = client.query("SELECT name, checksum FROM migrations FINAL").result_rows
-    return {str(name): str(checksum) for name, checksum in rows if checksum != _GONE}
+    return {str(name): str(checksum) for name, checksum in rows if checksum != _DROPPED}
 
 
 def _is_applied(path: Path, applied: dict[str, str]) -> bool:
