@@ -1,4 +1,4 @@
--- link_readings: keeps which span stands under which, and what each is.
+-- link_readings: keeps which span stands under which, what each is, and whom it names as the payer of what is below it.
 -- Grain:     one row per span of an insert
 -- Target:    trace_links
 -- Source:    readings, on insert
@@ -13,5 +13,6 @@ SELECT
     started_at,
     ended_at,
     span_class,
-    status
+    status,
+    own_payer AS payer
 FROM readings;

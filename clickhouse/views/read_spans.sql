@@ -76,7 +76,8 @@ WITH
                 arrayMap(
                     (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
                     if(is_marked, mapKeys(ResourceAttributes)::Array(String), []),
-                    if(is_marked, mapValues(ResourceAttributes), []))) AS resource_items
+                    if(is_marked, mapValues(ResourceAttributes), []))) AS resource_items,
+            arraySort(item -> (item.1.1, item.1.2), arrayFilter(item -> item.1.4 = 'payer', span_items)) AS own_items
         FROM marked
     ),
     ranked AS
@@ -94,16 +95,20 @@ WITH
     said AS
     (
         SELECT
-            * EXCEPT (items, resource_items),
-            mapFromArrays(items.1.1, items.3) AS said,
+            * EXCEPT (items, own_items, resource_items),
+            arrayFilter(item -> item.1.4 = 'text', items) AS text_items,
+            mapFromArrays(text_items.1.1, text_items.3) AS said,
             arrayFilter(item -> startsWith(item.2, 'raw:'), items) AS raw_items,
             arrayFilter(item -> item.1.4 = 'cost', items) AS cost_items,
             arrayFilter(item -> item.1.4 = 'amount', items) AS amount_items,
+            arrayConcat(own_items, resource_items) AS payer_items,
             arrayFilter(item -> item.2 != '', arrayMap(
-                item -> (
+                (item, number) -> (
                     item.1.1,
-                    substringUTF8(trim(replaceRegexpAll(item.3, '[\\x00-\\x1f\\x7f]+', ' ')), 1, 128)),
-                arrayConcat(arrayFilter(item -> item.1.4 = 'payer', items), resource_items))) AS payer_items
+                    substringUTF8(trim(replaceRegexpAll(item.3, '[\\x00-\\x1f\\x7f]+', ' ')), 1, 128),
+                    number <= length(own_items)),
+                payer_items,
+                arrayEnumerate(payer_items))) AS payers
         FROM ranked
     ),
     classified AS
@@ -152,7 +157,8 @@ WITH
                 said['operation_name'], said['openinference_kind'], said['request_type'], said['ai_operation']])
                 AS operation_text,
             lower(said['provider']) AS said_provider,
-            mapFromArrays(payer_items.1, payer_items.2) AS payer,
+            mapFromArrays(payers.1, payers.2) AS payer,
+            arrayFilter((item, number) -> item.3 AND number = 1, payers, arrayEnumerateUniq(payers.1)) AS own_payers,
             if(
                 notEmpty(raw_items),
                 arrayFilter((item, number) -> number = 1, raw_items, arrayEnumerateUniq(raw_items.1.1)),
@@ -395,5 +401,6 @@ SELECT
     payer['agent_name'] AS agent_name,
     payer['component'] AS component,
     payer['environment'] AS environment,
-    payer['session_id'] AS session_id
+    payer['session_id'] AS session_id,
+    mapFromArrays(own_payers.1, own_payers.2) AS own_payer
 FROM disjoint;

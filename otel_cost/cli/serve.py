@@ -8,7 +8,8 @@ import json
 import logging
 import os
 import sys
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from otel_cost.cli.progress import show_progress
 from otel_cost.config import Config
+from otel_cost.errors import StoreError
 from otel_cost.pricing import PriceBook
 from otel_cost.server import background
 from otel_cost.server.importer import Importer, Journal, Sink, Summary
@@ -124,7 +126,14 @@ def _open(dsn: str) -> Store:
     except BaseException:
         opened.close()
         raise
+    threading.Thread(target=_load_prices, args=(opened,), daemon=True).start()
     return opened
+
+
+def _load_prices(store: Store) -> None:
+    """Have the engine load its prices while spans are being read, so that no insert waits for them."""
+    with suppress(StoreError):
+        store.query("loaded_prices")
 
 
 def _recovered(store: Store, place: Embedded | ServerPlace) -> SpanStore:

@@ -19,7 +19,7 @@ from otel_cost.server.records import Record, Source
 
 BATCH_BYTES = 8 * 1024 * 1024
 """Bytes decoded at once: a tenth of a second; the writer joins several to one insert."""
-IN_FLIGHT = 16
+IN_FLIGHT = 32
 """Parts on their way to the disk: two inserts' worth, one being written and one waiting."""
 
 
@@ -159,6 +159,7 @@ class Importer:
         """
         started = time.monotonic()
         try:
+            self._decoders.expect(sum(source.size for source in sources))
             for source in sources:
                 self._read(source)
             self._launch()
@@ -186,7 +187,7 @@ class Importer:
 
     def _launch(self) -> None:
         """Have the records read so far decoded."""
-        while len(self._decoding) > self._decoders.ahead:
+        while len(self._decoding) > self._decoders.ahead or (self._decoding and self._decoding[0][1].done()):
             self._forward()
         self._decoding.append((self._batch, self._decoders.submit(self._batch.records)))
         self._batch = _Batch()

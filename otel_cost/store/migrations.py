@@ -25,6 +25,10 @@ CREATE TABLE IF NOT EXISTS migrations
 ENGINE = ReplacingMergeTree(applied_at)
 ORDER BY name
 """
+_RETIRED = ("link_payers",)
+"""Views of earlier versions. Named, because a view without a file may be a later version's."""
+_DROPPED = ""
+"""Noted as the checksum of a view that was dropped."""
 ACCOUNTS = "<accounts of recent_traces>"
 _MATERIALIZED = re.compile(
     r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S
@@ -44,19 +48,28 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
     for path in pending:
         for statement in statements(path.read_text(encoding="utf-8")):
             client.command(_with_credentials(statement, place))
-        _note(client, path)
+        _note(client, _key(path), _checksum(path))
     for path in changed:
         for statement in statements(_text(path)):
             _put_view(client, _with_credentials(statement, place), is_known=_key(path) in applied)
-        _note(client, path)
-    return [_key(path) for path in pending + changed]
+        _note(client, _key(path), _checksum(path))
+    retired = _retired(applied)
+    for key in retired:  # last, so that what takes its place is there already
+        client.command(f"DROP VIEW IF EXISTS {key.removeprefix('views/')}")
+        _note(client, key, _DROPPED)
+    return [*(_key(path) for path in pending + changed), *retired]
 
 
 def pending(client: Client, place: Embedded | Server) -> list[str]:
     """Return the names of what `apply` would do, without doing it."""
     applied = _applied(client) if has_history(client) else {}
     files = [*sql_files("migrations"), *_views(place)]
-    return [_key(path) for path in files if applied.get(_key(path)) != _checksum(path)]
+    return [*(_key(path) for path in files if applied.get(_key(path)) != _checksum(path)), *_retired(applied)]
+
+
+def _retired(applied: dict[str, str]) -> list[str]:
+    """Return the views that an earlier version made and this one does without."""
+    return [key for key in (f"views/{name}" for name in _RETIRED) if key in applied]
 
 
 def _views(place: Embedded | Server) -> list[Path]:
@@ -72,7 +85,7 @@ def has_history(client: Client) -> bool:
 
 def _applied(client: Client) -> dict[str, str]:
     rows = client.query("SELECT name, checksum FROM migrations FINAL").result_rows
-    return {str(name): str(checksum) for name, checksum in rows}
+    return {str(name): str(checksum) for name, checksum in rows if checksum != _DROPPED}
 
 
 def _is_applied(path: Path, applied: dict[str, str]) -> bool:
@@ -124,8 +137,8 @@ def _with_credentials(statement: str, place: Embedded | Server) -> str:
     return statement.replace("SOURCE(CLICKHOUSE(", f"SOURCE(CLICKHOUSE(USER '{user}' PASSWORD '{password}' ")
 
 
-def _note(client: Client, path: Path) -> None:
-    row = [_key(path), _checksum(path), datetime.now(timezone.utc)]
+def _note(client: Client, key: str, checksum: str) -> None:
+    row = [key, checksum, datetime.now(timezone.utc)]
     client.insert("migrations", [row], column_names=["name", "checksum", "applied_at"])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_cost.errors import StoreError
-from otel_cost.store import Store, files, open_store
+from otel_cost.store import Store, files, migrations, open_store
 from otel_cost.store.files import sql_files, sql_root, statements
 
 FOLDERS = ("migrations", "views", "server", "queries")
@@ -69,11 +69,23 @@ def test_a_changed_view_takes_the_place_of_the_old_one(fresh: Store, own_files: 
     """A view is what its file says now; rows it wrote before stay."""
     fresh.migrate()
     changed = own_files / "views" / "link_readings.sql"
-    changed.write_text(changed.read_text().replace("    status\nFROM", "    'changed' AS status\nFROM"))
+    changed.write_text(changed.read_text().replace("    status,\n", "    'changed' AS status,\n"))
     assert fresh.migrate() == ["views/link_readings"]
     insert = "INSERT INTO otel_traces (TraceId, SpanId, Timestamp) SELECT 't', 's', now64(9)"
     fresh.sql(insert, fmt="Null", readonly=False)
     assert fresh.sql("SELECT status FROM trace_links", fmt="TSV") == b"changed\n"
+
+
+def test_a_retired_view_is_dropped(fresh: Store, own_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view that this version does without writes nothing more; a later version's is left alone."""
+    fresh.migrate()
+    for name in ("link_readings", "charge_readings"):
+        (own_files / "views" / f"{name}.sql").unlink()
+    monkeypatch.setattr(migrations, "_RETIRED", ("link_readings",))
+    assert fresh.pending() == fresh.migrate() == ["views/link_readings"]
+    assert fresh.migrate() == []
+    assert fresh.sql("EXISTS VIEW link_readings", fmt="TSV") == b"0\n"
+    assert fresh.sql("EXISTS VIEW charge_readings", fmt="TSV") == b"1\n"
 
 
 @pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,12 @@ from otel_cost.server.decoding import Decoders, as_packed
 from otel_cost.server.importer import Importer, Journal, Summary
 from otel_cost.server.records import Record, Source
 from otel_cost.server.sinks import OtlpSink, StoreSink
+from otel_cost.server.spans import Row
 from otel_cost.server.writer import Writer
 from tests.server.fakes import MemoryStore, unpack
 from tests.server.harness import request_of, running
+
+HAS_STARTED = Decoders._has_started
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +32,7 @@ def always_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "PARALLEL_BYTES", -1)
     monkeypatch.setattr(importer_module, "BATCH_BYTES", 4_000)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(Decoders, "_has_started", lambda self: self._starting.exception(30) or True)
 
 
 @pytest.fixture
@@ -94,6 +98,23 @@ def test_a_decoder_that_is_killed_costs_nothing() -> None:
     decoders.close()
     assert [tally.spans for tally, _ in results] == [5] * 8
     assert len(set(unpack([packed for _, packed in results])["SpanId"])) == 40
+
+
+def process_of(records: Sequence[Record], rows: Sequence[Row]) -> int:
+    """Tell where spans are decoded."""
+    return os.getpid()
+
+
+def test_nobody_waits_for_the_decoders_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts are decoded here until a decoder is ready, then there."""
+    monkeypatch.setattr(Decoders, "_has_started", HAS_STARTED)
+    decoders = Decoders(process_of)
+    part = [Record("r1", 1, message(1)[4:], is_json=False)]
+    first = decoders.submit(part)
+    decoders._starting.result(30)
+    second = decoders.submit(part)
+    assert decoders.result(first, part)[1] == os.getpid() != decoders.result(second, part)[1]
+    decoders.close()
 
 
 ORPHAN = """
