@@ -435,6 +435,30 @@ def test_every_rule_is_explained_with_its_origin() -> None:
     assert rules[-1][:4] == ("budgets", "user_usd_per_day.alice", "25", "otel-cost.yaml:9")
 
 
+@pytest.mark.parametrize(
+    ("mode", "noted"), [("enforce", ""), ("shadow", " (noted only: the guard does not enforce)")]
+)
+def test_steps_before_a_refusal_are_explained(mode: str, noted: str) -> None:
+    """With the amount at which each begins; a mode that changes no request says so."""
+    policy = Policy.load(
+        environ={},
+        mode=mode,
+        budget_usd=2,
+        clamp=True,
+        wrap_up_call=True,
+        remind_at_ratio=0.5,
+        downgrade_at_ratio=0.75,
+        downgrade_to={"gpt-4o": "gpt-4o-mini"},
+    )
+    told = {rule.setting: rule.when_reached for rule in policy_report.explain(policy)}
+    assert told["remind_at_ratio"] == f"at 1 USD the agent is told in its requests what remains{noted}"
+    assert told["downgrade_at_ratio"] == (
+        f"at 1.5 USD cheaper models are asked for: gpt-4o -> gpt-4o-mini{noted}"
+    )
+    assert told["clamp"] == f"a call that does not fit may write less, if that fits{noted}"
+    assert told["wrap_up_call"] == f"one last call is let through for the agent to sum up{noted}"
+
+
 def test_what_is_probably_not_meant_is_noted() -> None:
     """No limit at all, a limit that another one hides, a downgrade to something dearer or without a price."""
     book = PriceBook.load()
