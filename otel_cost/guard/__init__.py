@@ -63,13 +63,16 @@ class Cost(NamedTuple):
     """What an answered call cost, by its usage or, where it does not say, an estimate.
 
     Attributes:
-        partial: The usage taken for an answer that broke off; None where the provider said all of it.
+        unsaid: The usage, where the span of the call has no way to know it: of an answer that broke off, and
+            of a stream whose application did not ask for it. None otherwise.
+        is_partial: The answer broke off.
     """
 
     picousd: int
     input_tokens: int = 0
     output_tokens: int = 0
-    partial: Usage | None = None
+    unsaid: Usage | None = None
+    is_partial: bool = False
 
 
 class Ticket:
@@ -298,22 +301,25 @@ class Guard:
 
     def cost(self, ticket: Ticket, answer: Answer) -> Cost:
         """Return what an answered call cost, by its usage, else by its text and what it may hide."""
-        usage, partial = answer.usage_of(ticket.call.api.name == EMBEDDINGS), None
+        usage = answer.usage_of(ticket.call.api.name == EMBEDDINGS)
         if usage is None:
-            usage = partial = self._partial_usage(ticket, answer)
-        else:
-            with contained("learn from an answer"):
-                self.bounds.learn(
-                    ticket.call,
-                    *usage.totals,
-                    answer.text,
-                    usage.output_tokens,
-                    conversation=ticket.conversation,
-                    response_id=answer.response_id,
-                )
-        return Cost(
-            self._price(ticket.call, usage, answer.model, answer.service_tier), *usage.totals, partial
-        )
+            partial = self._partial_usage(ticket, answer)
+            picousd = self._price_answer(ticket, answer, partial)
+            return Cost(picousd, *partial.totals, partial, is_partial=True)
+        with contained("learn from an answer"):
+            self.bounds.learn(
+                ticket.call,
+                *usage.totals,
+                answer.text,
+                usage.output_tokens,
+                conversation=ticket.conversation,
+                response_id=answer.response_id,
+            )
+        unsaid = usage if ticket.change is not None and ticket.change.hides_usage else None
+        return Cost(self._price_answer(ticket, answer, usage), *usage.totals, unsaid)
+
+    def _price_answer(self, ticket: Ticket, answer: Answer, usage: Usage) -> int:
+        return self._price(ticket.call, usage, answer.model, answer.service_tier)
 
     def _partial_usage(self, ticket: Ticket, answer: Answer) -> Usage:
         """Return what an answer that broke off used: what was said of it by then, and the text after that."""
@@ -390,9 +396,9 @@ class Guard:
         self.records.note_call(ticket.budget.execution_id, name, ticket.spender, cost.picousd)
         with contained("watch an execution"):
             self._watch_outcome(ticket, cost, is_failed=is_failed)
-        if cost.partial is not None:
-            with contained("tell a span of a partial answer"):
-                _write_usage(ticket.span, cost.partial)
+        if cost.unsaid is not None:
+            with contained("tell a span its usage"):
+                _write_usage(ticket.span, cost.unsaid, is_partial=cost.is_partial)
         self._warn_of_budget(ticket.budget)
 
     def _watch_outcome(self, ticket: Ticket, cost: Cost, *, is_failed: bool) -> None:
@@ -651,18 +657,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _write_usage(span: trace.Span, usage: Usage) -> None:
-    """Put the usage of an answer that broke off on the span of its call, which has none, with a mark."""
+def _write_usage(span: trace.Span, usage: Usage, *, is_partial: bool) -> None:
+    """Put the usage of an answer on the span of its call, which has none; with a mark where it broke off."""
     if span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
         inputs, outputs = usage.totals
-        written = usage.cache_write_tokens + usage.cache_write_1h_tokens
-        span.set_attributes({names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs})
-        cached = {
+        details = {
             names.CACHE_READ_TOKENS[0]: usage.cache_read_tokens,
-            names.CACHE_WRITE_TOKENS[0]: written,
+            names.CACHE_WRITE_TOKENS[0]: usage.cache_write_tokens + usage.cache_write_1h_tokens,
+            names.REASONING_TOKENS[0]: usage.reasoning_tokens,
         }
-        span.set_attributes({name: count for name, count in cached.items() if count})
-        span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
+        span.set_attributes({names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs})
+        span.set_attributes({name: count for name, count in details.items() if count})
+        if is_partial:
+            span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
 
 
 def _returned(done: StopIteration) -> Ticket:

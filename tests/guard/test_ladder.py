@@ -24,6 +24,7 @@ import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -39,6 +40,7 @@ from otel_cost.guard.rewrites import Change, encoded
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
+from otel_cost.processor import CostSpanProcessor
 from otel_cost.usage import Usage
 
 BOOK = PriceBook.load()
@@ -727,6 +729,32 @@ def test_a_stream_is_billed_by_usage_nobody_asked_for(provider: FakeProvider) ->
         assert asyncio.run(read_async()) == "a b c"
     assert spent(guard) == 2 * 70_000 * MICRO
     assert all(call.body["stream_options"] == {"include_usage": True} for call in provider.requests())
+
+
+@pytest.mark.usefixtures("hosts")
+def test_the_span_has_the_usage_that_the_application_does_not_see(provider: FakeProvider) -> None:
+    """An instrumentation sees what the application sees, so the guard tells its span: 1,000 tokens in, 600 of
+    them cached, 200 out of gpt-4o are 400 x 2.50 + 600 x 1.25 + 200 x 10 = 3,750 millionths of a dollar."""
+    provider.script = Reply("a b c", usage=Usage(input_tokens=400, cache_read_tokens=600, output_tokens=200))
+    guard = guard_of()
+    exporter = InMemorySpanExporter()
+    tracing = TracerProvider(shutdown_on_exit=False)
+    tracing.add_span_processor(CostSpanProcessor(book=BOOK))
+    tracing.add_span_processor(SimpleSpanProcessor(exporter))
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=tracing)
+    try:
+        client = openai.OpenAI(base_url=_base_url(provider, "api.openai.com"), api_key="x")
+        with execution("run", budget_usd="1"):
+            for chunk in client.chat.completions.create(**CHAT, stream=True):
+                assert chunk.choices
+    finally:
+        instrumentor.uninstrument()
+    (span,) = exporter.get_finished_spans()
+    told = dict(span.attributes or {})
+    assert (told["otel_cost.cost_usd"], told["otel_cost.price.status"]) == ("0.00375", "priced")
+    assert "otel_cost.usage.source" not in told
+    assert spent(guard) == 3_750 * MICRO
 
 
 @pytest.mark.usefixtures("hosts")
