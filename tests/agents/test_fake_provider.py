@@ -139,11 +139,13 @@ def test_gemini_counts_thoughts_beside_candidates(provider):
     assert provider.calls[0].model == "gemini-3-pro"
 
 
-def test_gemini_stream_carries_usage_at_the_end(provider):
-    """Only the last streamed part has usage."""
+def test_gemini_stream_carries_the_usage_so_far(provider):
+    """Each streamed part has the usage up to it, and the last one all of it."""
     url = f"{provider.url}/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse"
     parts = [json.loads(line[6:]) for line in post(url, {}).decode().splitlines() if line]
-    assert ["usageMetadata" in part for part in parts] == [False, False, False, True]
+    counts = [part["usageMetadata"]["candidatesTokenCount"] for part in parts]
+    assert counts == sorted(counts)
+    assert 0 < counts[0] < counts[-1]
     texts = [part["candidates"][0]["content"]["parts"][0]["text"] for part in parts]
     assert "".join(texts) == "four words of text"
 
