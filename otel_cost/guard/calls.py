@@ -174,7 +174,7 @@ class ModelCall:
         writes_cache: The request asks for its prompt to be kept, which costs more than reading it.
         url: Whole, with its query, which may hold a key.
         conversation: What tells conversations apart; 0 where it is not known.
-        is_fixed: Its bytes are signed, so that nothing of it can be changed.
+        is_fixed: Tells whether its bytes are signed, so that nothing of it can be changed.
         can_hide: Who sends it can keep a part of the answer from the application.
         hides_usage: That part is the usage, which the application has not asked for.
         history: Names what the provider adds to the prompt from what it keeps; empty where it adds nothing.
@@ -196,7 +196,7 @@ class ModelCall:
     history: str = ""
     url: str = field(repr=False, default="")
     conversation: int = 0
-    is_fixed: bool = False
+    is_fixed: Callable[[], bool] = lambda: False
     can_hide: bool = False
     hides_usage: bool = False
 

@@ -123,7 +123,7 @@ def _call(
         held = body()
         call = recognise(method, str(url), held if isinstance(held, bytes | str) else None, _told)
         if call is not None:
-            call.is_fixed, call.can_hide = _is_signed(headers or {}, call.url), can_hide
+            call.is_fixed, call.can_hide = partial(_is_signed, headers or {}, call.url), can_hide
         return call
     except Exception as error:
         count("recognise a model call", error)
@@ -217,7 +217,7 @@ class _Form(NamedTuple):
         changed: Makes the request that is sent instead; the application's own stays as it is.
         answered: Settles a response and returns it.
         unsent: Errors of a request that never left.
-        is_fixed: Whether a request cannot be changed; None: where its headers say so.
+        is_fixed: Tells whether a request cannot be changed; None: its headers say so.
         can_hide: Whether a part of the answer can be kept from the application.
     """
 
@@ -235,7 +235,7 @@ class _Form(NamedTuple):
         body = partial(self.body, request)
         call = _call(request.method, request.url, body, request.headers, can_hide=self.can_hide)
         if call is not None and self.is_fixed is not None:
-            call.is_fixed = self.is_fixed(request)
+            call.is_fixed = partial(self.is_fixed, request)
         return call
 
 

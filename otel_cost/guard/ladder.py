@@ -122,7 +122,7 @@ class Ladder:
             return self._plain(asked, budget, is_late)
         if self._records.had_last_call(budget.scope):
             return Outcome(asked, Refusal(scope, balance, asked.cost_picousd))
-        if call.is_fixed or not call.body:
+        if not call.body or call.is_fixed():
             return self._plain(asked, budget, is_late)
         return self._fitted(asked, self._ways(asked, balance), budget, scope, is_late)
 

@@ -17,7 +17,8 @@ from zlib import crc32
 
 BLOCKS = 32
 """Pieces that a prompt is compared in: what is new is known to a 32nd of the prompt."""
-LEAST_BLOCK_BYTES = 128
+LEAST_BLOCK_BYTES = 512
+"""Of a smaller piece, comparing takes longer than what it saves is worth."""
 SEAM_TOKENS = 16
 """A text that is cut in three has a token more at each cut, or a few where a word is cut."""
 MOST_TOKENS_PER_LETTER = 0.6
