@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
 
 from otel_cost import attributes as names
+from otel_cost.errors import ConfigError
 
 MAX_PAYER_TEXT = 128
 """Longer values are cut: a payer is a name or an id, and rollups group by it."""
@@ -188,7 +191,7 @@ def execution(
         budget_usd: What may be spent inside, in USD; a call that does not fit raises `BudgetExceeded`. Nested
             ones are capped by what is left around them. Default: what the policy gives an execution.
         propagate: Carry the payer to called services as baggage. Instrumented clients then send it with every
-            request, also to third parties: turn it off, or hash ids, where that matters.
+            request, also to third parties: turn it off, or hash ids (`OTEL_COST_HASH_KEY`), where it matters.
 
     Yields:
         The payer in force.
@@ -208,12 +211,13 @@ def execution(
     is_root = not trace.get_current_span().get_span_context().is_valid
     if is_root and not payer.execution_id:
         payer = payer._replace(execution_id=uuid.uuid4().hex)
-    held = _with_payer(payer, propagate=propagate)
+    shown = _pseudonymous(payer)
+    held = _with_payer(payer, shown if propagate else NOBODY)
     token = context.attach(context.set_value(_BUDGET_KEY, _budget(payer, limit_picousd), held))
     try:
         if is_root:
             name = f"invoke_agent {payer.agent}" if payer.agent else "execution"
-            with trace.get_tracer("otel_cost").start_as_current_span(name, attributes=payer.attributes()):
+            with trace.get_tracer("otel_cost").start_as_current_span(name, attributes=shown.attributes()):
                 yield payer
         else:
             yield payer
@@ -248,11 +252,11 @@ def _budget(payer: Payer, limit_picousd: int | None) -> Budget | None:
     return Budget(execution_id, scope, limit_picousd, around, depth, payer)
 
 
-def _with_payer(payer: Payer, *, propagate: bool) -> Context:
+def _with_payer(payer: Payer, carried: Payer) -> Context:
+    """Return a context with a payer, and with what called services are told of it."""
     held = context.set_value(_PAYER_KEY, payer)
-    if propagate:
-        for name, text in payer.attributes().items():
-            held = baggage.set_baggage(name, text, held)
+    for name, text in carried.attributes().items():
+        held = baggage.set_baggage(name, text, held)
     return held
 
 
@@ -278,3 +282,22 @@ class Pseudonyms:
         if not text or text.startswith("h:"):
             return text
         return "h:" + hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+@cache
+def process_pseudonyms() -> Pseudonyms:
+    """Return how this process hides personal ids: `OTEL_COST_HASH_KEY`, `OTEL_COST_HASH_FIELDS`."""
+    from otel_cost.config import Config
+
+    config = Config.load()
+    return Pseudonyms(config.hash_key.encode(), config.hash_fields)
+
+
+def _pseudonymous(payer: Payer) -> Payer:
+    """Return a payer as others may see it; without its user where the settings cannot be read."""
+    if not os.environ.get("OTEL_COST_HASH_KEY"):
+        return payer
+    try:
+        return process_pseudonyms().apply(payer)
+    except ConfigError:
+        return payer._replace(user="")

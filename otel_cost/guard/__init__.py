@@ -26,7 +26,18 @@ from otel_cost.attribution import (
     payer_of_context,
     payer_of_environment,
 )
-from otel_cost.budgets import ALLOW, DENY, ENFORCE, KILL, OFF, SHADOW, STRICT, ExecutionLimits, Policy
+from otel_cost.budgets import (
+    ALLOW,
+    DENY,
+    ENFORCE,
+    KILL,
+    OFF,
+    SHADOW,
+    STRICT,
+    ExecutionLimits,
+    Policy,
+    match,
+)
 from otel_cost.containment import contained, count
 from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
@@ -269,6 +280,7 @@ class Guard:
             if not execution_id:
                 return None
             budget = Budget(execution_id, f"execution:{execution_id}", payer=payer)
+        budget = self._with_agents_share(budget, payer)
         self._open(budget)
         return budget
 
@@ -441,7 +453,7 @@ class Guard:
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
         payer = self._payer()
-        budget = budget_of_context() or self._budget_of_span(payer)
+        budget = self._with_agents_share(budget_of_context() or self._budget_of_span(payer), payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget)
         step, watch, findings = self._watch(call, budget, limits)
@@ -527,6 +539,18 @@ class Guard:
         execution_id = self._execution_of_span(payer.execution_id)
         execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
         return Budget(execution_id, f"execution:{execution_id}", payer=payer)
+
+    def _with_agents_share(self, budget: Budget, payer: Payer) -> Budget:
+        """Return what an agent inside another's execution may spend of it, where the policy limits it."""
+        agent = payer.agent
+        if not agent or agent == budget.payer.over(self._process_payer).agent:
+            return budget
+        pattern = match(self.policy.agents, agent)
+        limit = None if pattern is None else self.policy.agents[pattern].budget_picousd
+        if limit is None:
+            return budget
+        scope = f"{budget.scope}/agent:{agent}"
+        return Budget(budget.execution_id, scope, limit, budget, budget.depth, payer)
 
     def _payer(self) -> Payer:
         return payer_of_context().over(self._process_payer)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cache
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 
 from otel_cost import attributes as names
-from otel_cost.attribution import Pseudonyms, payer_of_context, payer_of_environment
+from otel_cost.attribution import payer_of_context, payer_of_environment, process_pseudonyms
 from otel_cost.budgets import ENFORCE
-from otel_cost.config import Config
 from otel_cost.errors import BudgetExceeded
 from otel_cost.usage import MODEL, classify
 
@@ -54,7 +52,7 @@ def tell(name: str, told: Mapping[str, str]) -> None:
         name: The event: `otel_cost.refused`, `otel_cost.warned`, ...
         told: Its attributes. Who pays is added.
     """
-    payer = _pseudonyms().apply(payer_of_context().over(payer_of_environment(os.environ)))
+    payer = process_pseudonyms().apply(payer_of_context().over(payer_of_environment(os.environ)))
     told = {**payer.attributes(), **told}
     span = trace.get_current_span()
     if _is_exported(span):
@@ -95,9 +93,3 @@ def _exact(usd: Decimal) -> str:
 def _is_exported(span: trace.Span) -> bool:
     """Whether a span is sent: one that a sampler dropped may be recorded all the same, to be priced."""
     return span.is_recording() and span.get_span_context().trace_flags.sampled
-
-
-@cache
-def _pseudonyms() -> Pseudonyms:
-    config = Config.load()
-    return Pseudonyms(config.hash_key.encode(), config.hash_fields)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from otel_cost import execution
-from otel_cost.attribution import Payer
+from otel_cost.attribution import Payer, process_pseudonyms
 from otel_cost.budgets import Policy
 from otel_cost.errors import BudgetExceeded
 from otel_cost.fake_provider import FakeProvider, Reply
@@ -144,12 +144,12 @@ def test_who_pays_is_told(
 ) -> None:
     """The payer of the execution stands on the event; a person's id as a keyed hash where that is set."""
     monkeypatch.setenv("OTEL_COST_HASH_KEY", "key")
-    decisions._pseudonyms.cache_clear()
+    process_pseudonyms.cache_clear()
     try:
         with execution("run", team="red", user="ann"), trace.use_span(trace.INVALID_SPAN):
             refused(provider)
     finally:
-        decisions._pseudonyms.cache_clear()
+        process_pseudonyms.cache_clear()
     ((_, event),) = told(exported(tracing))
     assert (event["otel_cost.team"], event["otel_cost.execution.id"]) == ("red", "run")
     assert str(event["otel_cost.user"]).startswith("h:")

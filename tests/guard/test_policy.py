@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -250,3 +251,30 @@ def test_what_will_not_end_is_ended(provider: FakeProvider) -> None:
     assert "interrupted" in done.stdout
     assert "ending the process" in done.stderr
     assert provider.count() == 0
+
+
+def test_a_sub_agent_has_its_own_share_of_the_execution(provider: FakeProvider) -> None:
+    """An agent that the policy has a budget for is held to it inside another's execution too, all its calls
+    together, while the one around it goes on. A call is 100 x 0.15 + 10 x 0.60 = 21 millionths of a USD."""
+    agents = {"researcher": {"budget_usd": "0.0002"}, "writer-*": {"budget_usd": "0.5"}}
+    guard = guard_of(budget_usd="1", agents=agents)
+
+    def research() -> None:
+        while True:
+            with execution(agent="researcher"):
+                call(provider)
+
+    with execution("run", agent="planner"):
+        with pytest.raises(BudgetExceeded) as raised:
+            research()
+        sent = provider.count()
+        call(provider)
+        with execution(agent="writer-1"):
+            call(provider)
+        with execution(agent="unnamed"):
+            call(provider)
+    assert raised.value.scope == "execution:run/agent:researcher"
+    assert 1 < sent < 10
+    assert raised.value.spent_usd == sent * Decimal("0.000021")
+    assert guard.ledger.balance("execution:run").settled_picousd == (sent + 3) * 21 * 10**6
+    assert guard.ledger.balance("execution:run/agent:writer-1").settled_picousd == 21 * 10**6

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, attach, detach
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_cost.attribution import (
     MAX_PAYER_TEXT,
@@ -18,6 +23,7 @@ from otel_cost.attribution import (
     payer_of,
     payer_of_context,
     payer_of_environment,
+    process_pseudonyms,
 )
 
 
@@ -104,3 +110,36 @@ def test_pseudonyms_hide_and_are_stable() -> None:
     assert once.team == "search"
     assert once.user not in ("alice", Pseudonyms(b"other").apply(payer).user)
     assert Pseudonyms().apply(payer) is payer
+
+
+def test_what_others_see_of_a_person_is_a_pseudonym(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a key, neither the span that is started nor the baggage that services get names the user."""
+    monkeypatch.setenv("OTEL_COST_HASH_KEY", "k")
+    process_pseudonyms.cache_clear()
+    exporter, tracing = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    tracing.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", tracing)
+    carrier: dict[str, str] = {}
+    try:
+        with execution(user="alice", team="search") as payer:
+            propagate.inject(carrier)
+    finally:
+        process_pseudonyms.cache_clear()
+    (span,) = exporter.get_finished_spans()
+    hidden = Pseudonyms(b"k").apply(payer).user
+    assert payer.user == "alice"
+    assert dict(span.attributes or {})["otel_cost.user"] == hidden
+    assert "alice" not in carrier["baggage"]
+    assert unquote(carrier["baggage"]).count(hidden) == 1
+    assert "search" in carrier["baggage"]
+
+
+def test_without_readable_settings_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be said how to hide a person, the person is left out."""
+    monkeypatch.setenv("OTEL_COST_HASH_KEY", "k")
+    monkeypatch.setenv("OTEL_COST_MAX_EXECUTIONS", "many")
+    process_pseudonyms.cache_clear()
+    carrier: dict[str, str] = {}
+    with execution("run", user="alice"):
+        propagate.inject(carrier)
+    assert "alice" not in carrier["baggage"]
