@@ -119,7 +119,9 @@ class Unmetered:
             return
         budget = noted.budget or Budget(spent.execution_id, f"execution:{spent.execution_id}")
         with self._lock:
-            is_metered = is_metered or self._was_metered(spent, spent.span.reading, budget.execution_id)
+            is_metered = is_metered or self._was_metered(
+                spent, spent.span.reading, budget.execution_id, is_usual=noted.kind not in self._kinds
+            )
             if noted.kind is not None:
                 self._kinds.pop(noted.kind, None)
                 if not is_metered:
@@ -127,20 +129,31 @@ class Unmetered:
         if not is_metered and spent.picousd > 0:
             self._guard.spend(budget, spent.picousd, spent.span.reading.model)
 
-    def _was_metered(self, spent: Spent, reading: Reading, execution_id: str) -> bool:
-        """Return whether a span that was not around a metered call is about one all the same."""
+    def _was_metered(self, spent: Spent, reading: Reading, execution_id: str, *, is_usual: bool) -> bool:
+        """Return whether a span that was not around a metered call is about one all the same.
+
+        Args:
+            is_usual: No call of its kind is known to pass no client: one in flight beside it is taken for it.
+        """
         calls = [call for call in self._calls.values() if call.is_during(spent.span, execution_id)]
         totals = reading.usage.totals if reading.usage else (0, 0)
         if calls and (spent.is_remainder or any(call.totals == totals != (0, 0) for call in calls)):
             for call in calls:
                 call.has_span = call.has_span or call.totals == totals
             return True
-        asked = (reading.request_model, reading.model)
-        for call in calls:
-            if not call.has_span and call.model in asked:
-                call.has_span = True
-                return True
-        return False
+        without = [call for call in calls if not call.has_span]
+        found = [call for call in without if _is_same(call.model, (reading.request_model, reading.model))]
+        if is_usual:
+            found += [call for call in without if not call.ended_ns]
+        for call in found[:1]:
+            call.has_span = True
+        return bool(found)
+
+
+def _is_same(model: str, names: tuple[str, ...]) -> bool:
+    """Return whether a model has one of the names, or what is left of it without its vendor or region."""
+    whole = model.lower()
+    return any(name and (whole.endswith(name.lower()) or name.lower().endswith(whole)) for name in names)
 
 
 def _kind(attributes: Mapping[str, Any], scope: str) -> Kind | None:

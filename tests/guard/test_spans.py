@@ -172,6 +172,25 @@ def test_a_span_that_is_not_current_is_not_counted_again(
     assert spent(guard) == 1
 
 
+@pytest.mark.parametrize("named", ["gpt-4o", "gpt-4o-2024-08-06"])
+def test_a_span_that_ends_before_its_stream_is_not_counted_again(
+    named: str, tracer: trace.Tracer, guard: Guard, provider: FakeProvider
+) -> None:
+    """An instrumentation ends it at the last event, before the bytes end, and names the model otherwise."""
+    url = f"{provider.openai_url}/chat/completions"
+    body = {**CHAT, "model": "openai/gpt-4o", "stream": True, "stream_options": {"include_usage": True}}
+    with execution("run", budget_usd="1"):
+        for number in range(3):
+            span = tracer.start_span("chat", attributes={**ASKED, "gen_ai.request.model": named})
+            with httpx.stream("POST", url, json=body) as response:
+                lines = response.iter_lines()
+                assert next(lines)
+                answer(span)
+                span.end()
+                assert list(lines)
+            assert spent(guard) == number + 1
+
+
 def test_two_records_of_a_metered_call(tracer: trace.Tracer, guard: Guard, provider: FakeProvider) -> None:
     """A framework's span around an instrumentor's: neither counts beside what was metered."""
     with execution("run", budget_usd=1):
