@@ -261,7 +261,7 @@ def longest(result: Result, name: str) -> int:
 
 def cell(name: str, value: object) -> str:
     """Return a value as a person reads it in its column."""
-    if name == "limit_usd" and value is None:
+    if name in ("limit_usd", "asked_usd") and value is None:
         return "-"
     if name.endswith("_usd"):
         return usd(value if isinstance(value, Decimal) else None)

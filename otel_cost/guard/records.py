@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 _MESSAGES = {
     names.DOWNGRADED: f"%(scope)s: %({names.DOWNGRADED_TO})s is asked instead of %({names.DOWNGRADED_FROM})s",
-    names.CLAMPED: f"%(scope)s has %({names.CLAMPED_OUTPUT_TOKENS})d output tokens left for its next answer",
+    names.CLAMPED: f"%(scope)s has %({names.CLAMPED_OUTPUT_TOKENS})s output tokens left for its next answer",
     names.WRAP_UP: "%(scope)s has one more call, to sum up",
 }
 """What is logged of each decision, once an execution and model."""
@@ -148,7 +148,7 @@ class Records:
                 names.DECISION_LIMIT_USD: limit,
                 names.DECISION_SPENT_USD: settled,
                 names.DECISION_RESERVED_USD: reserved,
-                names.DECISION_ASKED_USD: asked.cost_picousd if asked else 0,
+                names.DECISION_ASKED_USD: asked.cost_picousd if asked else None,
             }
             told = {
                 names.DECISION_KIND: "budget_usd",
@@ -156,6 +156,7 @@ class Records:
                 names.EXECUTION_ID[0]: execution_id,
                 names.DECISION_SCOPE: scope,
                 names.DECISION_MODEL: asked.call.model if asked else "",
+                names.DECISION_REASON: _reason(name, scope, balance, shown),
                 **{name: usd_text(amount) for name, amount in amounts.items() if amount is not None},
                 **{name: str(value) for name, value in shown.items()},
             }
@@ -198,6 +199,16 @@ class Records:
             refused = self._refused.get(execution_id, 0) + 1
             _put(self._refused, execution_id, refused)
             return refused
+
+
+def _reason(name: str, scope: str, balance: Balance, shown: Mapping[str, str | int]) -> str:
+    """Return why a step was taken, as a sentence."""
+    limit, settled, _ = balance
+    spent = f"{scope} has spent ${usd(settled):f}"
+    spent += "" if limit is None else f" of ${usd(limit):f}"
+    if name not in _MESSAGES:
+        return spent
+    return f"{spent}; {_MESSAGES[name] % defaultdict(lambda: '?', shown, scope=scope)}"
 
 
 def _put(memory: OrderedDict[str, T], name: str, value: T) -> None:

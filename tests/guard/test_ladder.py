@@ -492,6 +492,15 @@ def test_every_step_is_an_event(provider: FakeProvider) -> None:
         if name != "otel_cost.warned":
             assert event["otel_cost.spent_usd"] == "0.1"
             assert Decimal("0.1") < Decimal(event["otel_cost.asked_usd"]) < Decimal("0.102")
+    reasons = {name: event["otel_cost.reason"] for name, event in events}
+    so_far = "execution:run has spent $0.1 of $0.15"
+    assert reasons["otel_cost.reminded"] == so_far
+    assert reasons["otel_cost.downgraded"] == f"{so_far}; execution:run: gpt-4.1 is asked instead of gpt-4o"
+    tokens = second["max_tokens"]
+    assert reasons["otel_cost.clamped"] == (
+        f"{so_far}; execution:run has {tokens} output tokens left for its next answer"
+    )
+    assert "otel_cost.asked_usd" not in dict(events)["otel_cost.warned"]
     assert shown["otel_cost.downgraded_from"] == "gpt-4o"
     assert shown["otel_cost.downgraded_to"] == second["model"] == "gpt-4.1"
     assert shown["otel_cost.clamped_output_tokens"] == second["max_tokens"] < OUTPUT
