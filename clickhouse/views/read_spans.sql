@@ -320,6 +320,7 @@ WITH
                     'cache_not_reported', ''),
                 if(has_usage AND is_stream AND ScopeName = 'opentelemetry.instrumentation.anthropic',
                     'output_overstated', ''),
+                if(has_usage AND SpanAttributes['otel_cost.usage.source'] = 'partial', 'partial', ''),
                 if(arrayExists((cost, index) -> isNull(cost.1) AND (
                     if(is_foreign, index < first_amount, chosen = 0 OR index < chosen)), costs, arrayEnumerate(costs)),
                     'impossible_cost', ''),
