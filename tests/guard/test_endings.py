@@ -271,7 +271,7 @@ otel_cost.install()
 client = httpx.Client()
 body = {"model": "gpt-4o", "max_tokens": 10_000, "stream": True, "messages": []}
 response = client.send(client.build_request("POST", sys.argv[1], json=body), stream=True)
-print(next(response.iter_lines()))
+print(next(response.iter_lines()), flush=True)
 """
 
 
