@@ -279,7 +279,7 @@ class Guard:
             execution_id = self._execution_of_span(payer.execution_id)
             if not execution_id:
                 return None
-            budget = Budget(execution_id, f"execution:{execution_id}", payer=payer)
+            budget = _outermost(execution_id, payer)
         budget = self._with_agents_share(budget, payer)
         self._open(budget)
         return budget
@@ -537,8 +537,7 @@ class Guard:
     def _budget_of_span(self, payer: Payer) -> Budget:
         """Return what a call outside of `execution(...)` spends: its trace, else the script."""
         execution_id = self._execution_of_span(payer.execution_id)
-        execution_id = execution_id or uuid.uuid4().hex  # a call of nobody's is an execution of its own
-        return Budget(execution_id, f"execution:{execution_id}", payer=payer)
+        return _outermost(execution_id or uuid.uuid4().hex, payer)  # a call of nobody's is one of its own
 
     def _with_agents_share(self, budget: Budget, payer: Payer) -> Budget:
         """Return what an agent inside another's execution may spend of it, where the policy limits it."""
@@ -694,6 +693,10 @@ def _write_usage(span: trace.Span, usage: Usage, *, is_partial: bool) -> None:
         span.set_attributes({name: count for name, count in details.items() if count})
         if is_partial:
             span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
+
+
+def _outermost(execution_id: str, payer: Payer) -> Budget:
+    return Budget(execution_id, f"execution:{execution_id}", payer=payer)
 
 
 def _returned(done: StopIteration) -> Ticket:
