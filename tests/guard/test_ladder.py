@@ -24,7 +24,6 @@ import urllib3
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -40,8 +39,8 @@ from otel_cost.guard.rewrites import Change, encoded
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
-from otel_cost.processor import CostSpanProcessor
 from otel_cost.usage import Usage
+from tests.guard.tracing import priced_openai
 
 BOOK = PriceBook.load()
 # USD per million tokens, https://openai.com/api/pricing (2026-11): gpt-4o 2.50 in, 10 out; gpt-4o-mini 0.15
@@ -746,19 +745,11 @@ def test_the_span_has_the_usage_that_the_application_does_not_see(provider: Fake
     them cached, 200 out of gpt-4o are 400 x 2.50 + 600 x 1.25 + 200 x 10 = 3,750 millionths of a dollar."""
     provider.script = Reply("a b c", usage=Usage(input_tokens=400, cache_read_tokens=600, output_tokens=200))
     guard = guard_of()
-    exporter = InMemorySpanExporter()
-    tracing = TracerProvider(shutdown_on_exit=False)
-    tracing.add_span_processor(CostSpanProcessor(book=BOOK))
-    tracing.add_span_processor(SimpleSpanProcessor(exporter))
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(tracer_provider=tracing)
-    try:
+    with priced_openai(BOOK) as exporter:
         client = openai.OpenAI(base_url=_base_url(provider, "api.openai.com"), api_key="x")
         with execution("run", budget_usd="1"):
             for chunk in client.chat.completions.create(**CHAT, stream=True):
                 assert chunk.choices
-    finally:
-        instrumentor.uninstrument()
     (span,) = exporter.get_finished_spans()
     told = dict(span.attributes or {})
     assert (told["otel_cost.cost_usd"], told["otel_cost.price.status"]) == ("0.00375", "priced")

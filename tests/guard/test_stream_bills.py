@@ -12,10 +12,6 @@ import anthropic
 import httpx
 import openai
 import pytest
-from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otel_cost import execution
 from otel_cost.budgets import Policy
@@ -25,8 +21,8 @@ from otel_cost.guard import Guard, clients
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
-from otel_cost.processor import CostSpanProcessor
 from otel_cost.usage import Usage
+from tests.guard.tracing import priced_openai
 
 BOOK = PriceBook.load()
 TOLERANCE = Decimal("0.02")
@@ -275,21 +271,13 @@ def test_gemini_may_tell_the_input_alone(provider: FakeProvider, guard: Guard) -
 
 def test_the_span_tells_that_its_usage_is_partial(provider: FakeProvider, guard: Guard) -> None:
     """The span of a cut call has the amount that the guard counts, marked as an estimate and why."""
-    exporter = InMemorySpanExporter()
-    tracing = TracerProvider(shutdown_on_exit=False)
-    tracing.add_span_processor(CostSpanProcessor(book=BOOK))
-    tracing.add_span_processor(SimpleSpanProcessor(exporter))
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(tracer_provider=tracing)
-    try:
+    with priced_openai(BOOK) as exporter:
         api = APIS["OpenAI chat"]
         provider.script = reply(api, text("English", seed=1, words=300), delay_s=0.001)
         with execution("run", budget_usd=1):
             stream = api.send(provider, usage=False)
             next(iter(stream))
             stream.close()
-    finally:
-        instrumentor.uninstrument()
     (span,) = exporter.get_finished_spans()
     told = dict(span.attributes or {})
     assert told["otel_cost.usage.source"] == "partial"
