@@ -209,8 +209,12 @@ class Budgets:
         read.for_each(read.optional(read.amount_usd)),
         "What an organization may spend a month, in USD, written alike. Hard.",
     )
-    time_zone: str = _setting(
-        "OTEL_COST_BUDGET_TIME_ZONE", "UTC", read.time_zone, "Where days and months begin: `Europe/Berlin`."
+    time_zone: Mapping[str, str] = _setting(
+        "OTEL_COST_BUDGET_TIME_ZONE",
+        {},
+        read.per_organization(read.time_zone),
+        "Where days and months begin: `Europe/Berlin`, or by organization `*=UTC,acme=Asia/Kolkata`. "
+        "Default: UTC.",
     )
 
 

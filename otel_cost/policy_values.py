@@ -264,6 +264,23 @@ def for_each(read: Callable[[Given], T]) -> Callable[[Given], dict[str, T]]:
     return read_each
 
 
+def per_organization(read: Callable[[Given], T]) -> Callable[[Given], dict[str, T]]:
+    """Return the reader of one value for each organization by its name, and `*` for all others."""
+    read_each = for_each(read)
+
+    def read_named(given: Given) -> dict[str, T]:
+        values = read_each(given)
+        for name in values:
+            if name != EVERYONE and is_pattern(name):
+                raise ConfigError(
+                    f"{given.place}{given.name}: {name!r} is a pattern; "
+                    "write an organization's name, or '*' for others"
+                )
+        return values
+
+    return read_named
+
+
 def per_tool(given: Given) -> dict[str, int | None]:
     """Read calls for each tool by its name, and `*` for each of the others."""
     limits = for_each(optional(count))(given)

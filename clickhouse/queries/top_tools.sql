@@ -1,20 +1,53 @@
 -- top_tools: which tools are called most, and what do they cost?
--- Parameters: since DateTime64(9, 'UTC') (charges that began at or after it), limit UInt32
+-- Parameters: since DateTime64(9, 'UTC') (from the beginning of its hour), limit UInt32
 -- Result:     tool_name, cost_usd (USD, NULL when no price is known for the tool), tool_calls, unpriced_calls, errors,
 --             duration_s (summed, seconds), executions
 -- Read by:    otel-cost top tools
 SELECT
     tool_name,
-    sum(cost_usd) AS cost_usd,
-    count() AS tool_calls,
-    countIf(isNull(charge.cost_usd)) AS unpriced_calls,
-    countIf(status = 'Error') AS errors,
-    round(sum(duration_s), 3) AS duration_s,
-    uniqExact(execution_id) AS executions
-FROM charges AS charge FINAL
-WHERE counted
-    AND kind = 'tool'
-    AND started_at >= {since:DateTime64(9, 'UTC')}
+    sum(spend.cost_usd) AS cost_usd,
+    sum(spend.tool_calls) AS tool_calls,
+    sumIf(spend.tool_calls, price_status = 'unpriced') AS unpriced_calls,
+    sum(failed_calls) AS errors,
+    round(sum(spend.duration_s), 3) AS duration_s,
+    uniqExactIf(execution, execution != 0) AS executions
+FROM
+(
+    SELECT
+        tool_name,
+        price_status,
+        cost_usd,
+        tool_calls,
+        failed_calls,
+        duration_s,
+        0 AS execution
+    FROM spend_daily
+    WHERE kind = 'tool' AND utc_day > toDate({since:DateTime64(9, 'UTC')})
+    UNION ALL
+    SELECT
+        tool_name,
+        price_status,
+        cost_usd,
+        tool_calls,
+        failed_calls,
+        duration_s,
+        0 AS execution
+    FROM spend_hourly
+    WHERE kind = 'tool'
+        AND utc_day = toDate({since:DateTime64(9, 'UTC')})
+        AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
+    UNION ALL
+    SELECT
+        arrayJoin(tools) AS tool_name,
+        '' AS price_status,
+        NULL AS cost_usd,
+        0 AS tool_calls,
+        0 AS failed_calls,
+        0 AS duration_s,
+        cityHash64(execution_id) AS execution
+    FROM execution_days FINAL
+    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+) AS spend
 GROUP BY tool_name
 ORDER BY
     cost_usd DESC NULLS LAST,

@@ -1,70 +1,76 @@
 -- executions: what each agent run cost, and how it went, over every trace that belongs to it.
 -- Grain:     one row per execution that has a charge
--- Source:    charges FINAL, trace_links FINAL, decisions FINAL
+-- Source:    execution_days FINAL, decisions FINAL
 -- Read by:   queries/top_executions.sql, people
--- A plain view, so exact whatever was delivered twice, late or out of order. cost_usd leaves unpriced_calls out, and is
--- NULL when nothing of the execution could be priced. The spans of an execution are those that name it, and where none
--- is named, those of the trace. It lasts from the first to the last of them, charges included. Its status is that of its
--- root span, of the one that ended last where it has several, and where no root was received, of the span that did.
--- Payer columns take the first value known. killed_reason is the limit or detector for which the guard first refused a
--- call and did not send it (mode enforce), and status is killed then, whatever the root span says.
+-- cost_usd leaves unpriced_calls out, and is NULL when nothing of the execution could be priced. The spans of an execution
+-- are those that name it, and where none is named, those of the trace. It lasts from the first to the last of them, charges
+-- included. Its status is that of its root span, of the one that ended last where it has several, and where no root was
+-- received, of the span that did. Payer columns take the first value known. killed_reason is the limit or detector for which
+-- the guard first refused a call and did not send it (mode enforce), and status is killed then, whatever the root span says.
 CREATE OR REPLACE VIEW executions
 AS
 SELECT
-    charge.first_trace_id AS trace_id,
-    charge.id AS execution_id,
-    charge.cost_usd AS cost_usd,
-    charge.model_calls AS model_calls,
-    charge.tool_calls AS tool_calls,
-    charge.unpriced_calls AS unpriced_calls,
-    charge.input_tokens AS input_tokens,
-    charge.output_tokens AS output_tokens,
-    if(span.id = '', charge.started_at, least(charge.started_at, span.started_at)) AS started_at,
-    greatest(charge.ended_at, span.ended_at) AS ended_at,
-    multiIf(kill.id != '', 'killed', if(span.id = '', charge.status, span.status) = 'Error', 'error', 'ok') AS status,
+    run.first_trace_id AS trace_id,
+    run.id AS execution_id,
+    run.cost_usd AS cost_usd,
+    run.list_cost_usd AS list_cost_usd,
+    run.model_calls AS model_calls,
+    run.tool_calls AS tool_calls,
+    run.unpriced_calls AS unpriced_calls,
+    run.failed_calls AS failed_calls,
+    run.longest_failed_run AS longest_failed_run,
+    run.input_tokens AS input_tokens,
+    run.cache_read_tokens AS cache_read_tokens,
+    run.output_tokens AS output_tokens,
+    run.max_input_tokens AS max_input_tokens,
+    run.first_input_tokens AS first_input_tokens,
+    run.started_at AS started_at,
+    run.ended_at AS ended_at,
+    multiIf(kill.id != '', 'killed', run.status = 'Error', 'error', 'ok') AS status,
     kill.reason AS killed_reason,
-    charge.organization AS organization,
-    charge.team AS team,
-    charge.user_id AS user_id,
-    charge.feature AS feature,
-    charge.agent_name AS agent_name,
-    charge.environment AS environment,
-    charge.service_name AS service_name
+    run.models AS models,
+    run.tools AS tools,
+    run.agents AS agents,
+    run.organization AS organization,
+    run.team AS team,
+    run.user_id AS user_id,
+    run.feature AS feature,
+    run.agent_name AS agent_name,
+    run.environment AS environment,
+    run.service_name AS service_name
 FROM
 (
     SELECT
         execution_id AS id,
-        argMin(trace_id, (known.started_at, span_id)) AS first_trace_id,
-        sumIf(known.cost_usd, counted) AS cost_usd,
-        countIf(kind = 'model' AND counted) AS model_calls,
-        countIf(kind = 'tool' AND counted) AS tool_calls,
-        countIf(kind = 'model' AND counted AND isNull(known.cost_usd)) AS unpriced_calls,
-        sumIf(known.input_tokens, counted) AS input_tokens,
-        sumIf(known.output_tokens, counted) AS output_tokens,
-        min(known.started_at) AS started_at,
-        max(known.ended_at) AS ended_at,
-        argMax(known.status, (known.ended_at, span_id)) AS status,
-        argMinIf(known.organization, (known.started_at, span_id), known.organization != '') AS organization,
-        argMinIf(known.team, (known.started_at, span_id), known.team != '') AS team,
-        argMinIf(known.user_id, (known.started_at, span_id), known.user_id != '') AS user_id,
-        argMinIf(known.feature, (known.started_at, span_id), known.feature != '') AS feature,
-        argMinIf(known.agent_name, (known.started_at, span_id), known.agent_name != '') AS agent_name,
-        argMinIf(known.environment, (known.started_at, span_id), known.environment != '') AS environment,
-        argMin(known.service_name, (known.started_at, span_id)) AS service_name
-    FROM charges AS known FINAL
+        argMin(trace_id, charged_from) AS first_trace_id,
+        sum(part.cost_usd) AS cost_usd,
+        sum(part.list_cost_usd) AS list_cost_usd,
+        sum(part.model_calls) AS model_calls,
+        sum(part.tool_calls) AS tool_calls,
+        sum(part.unpriced_calls) AS unpriced_calls,
+        sum(part.failed_calls) AS failed_calls,
+        max(part.longest_failed_run) AS longest_failed_run,
+        sum(part.input_tokens) AS input_tokens,
+        sum(part.cache_read_tokens) AS cache_read_tokens,
+        sum(part.output_tokens) AS output_tokens,
+        max(part.max_input_tokens) AS max_input_tokens,
+        argMinIf(part.first_input_tokens, charged_from, part.model_calls > 0) AS first_input_tokens,
+        min(spanned_from) AS started_at,
+        max(spanned_until) AS ended_at,
+        argMax(part.status, (has_root, status_at)) AS status,
+        arraySort(groupUniqArrayArray(part.models)) AS models,
+        arraySort(groupUniqArrayArray(part.tools)) AS tools,
+        arraySort(groupUniqArrayArray(part.agents)) AS agents,
+        argMinIf(part.organization, charged_from, part.organization != '') AS organization,
+        argMinIf(part.team, charged_from, part.team != '') AS team,
+        argMinIf(part.user_id, charged_from, part.user_id != '') AS user_id,
+        argMinIf(part.feature, charged_from, part.feature != '') AS feature,
+        argMinIf(part.agent_name, charged_from, part.agent_name != '') AS agent_name,
+        argMinIf(part.environment, charged_from, part.environment != '') AS environment,
+        argMin(part.service_name, charged_from) AS service_name
+    FROM execution_days AS part FINAL
     GROUP BY id
-) AS charge
-LEFT JOIN
-(
-    SELECT
-        if(payer['execution_id'] != '', payer['execution_id'], trace_id) AS id,
-        min(link.started_at) AS started_at,
-        max(link.ended_at) AS ended_at,
-        argMax(link.status, (parent_span_id = '', link.ended_at, -toUnixTimestamp64Nano(link.started_at), span_id)) AS status
-    FROM trace_links AS link FINAL
-    GROUP BY id
-) AS span
-    ON span.id = charge.id
+) AS run
 LEFT JOIN
 (
     SELECT
@@ -74,4 +80,4 @@ LEFT JOIN
     WHERE decision = 'deny' AND mode = 'enforce'
     GROUP BY id
 ) AS kill
-    ON kill.id = charge.id;
+    ON kill.id = run.id;

@@ -1,39 +1,38 @@
--- spend_hourly: estimated cost and tokens per payer, agent and model.
--- Grain:     one row per (organization, team, user_id, feature, agent_name, environment, provider, model, hour)
--- Source:    charges FINAL where counted
--- Read by:   queries/spend_over_time.sql, Grafana, people
--- A plain view, so exact whatever was delivered twice, late or out of order. cost_usd leaves unpriced_calls out, and is
--- NULL when nothing of the row could be priced.
+-- spend_hourly: estimated cost and tokens by hour and everything they can be sliced by.
+-- Grain:     one row per hour, payer, agent, component, model or tool and price status
+-- Source:    spend_hours FINAL
+-- Read by:   queries/, Grafana, people
+-- cost_usd is NULL where nothing of a row has a price. price_status 'unpriced' sets such calls apart.
+-- utc_day is the day on the UTC clock, hour and day begin on the organization's own (budgets.time_zone of the policy).
 CREATE OR REPLACE VIEW spend_hourly
 AS
 SELECT
-    charge.organization AS organization,
-    charge.team AS team,
-    charge.user_id AS user_id,
-    charge.feature AS feature,
-    charge.agent_name AS agent_name,
-    charge.environment AS environment,
-    charge.provider AS provider,
-    charge.model AS model,
-    toStartOfHour(charge.started_at) AS hour,
-    sum(charge.cost_usd) AS cost_usd,
-    sum(charge.input_tokens) AS input_tokens,
-    sum(charge.cache_read_tokens) AS cache_read_tokens,
-    sum(charge.cache_write_tokens + charge.cache_write_1h_tokens) AS cache_write_tokens,
-    sum(charge.output_tokens) AS output_tokens,
-    sum(charge.reasoning_tokens) AS reasoning_tokens,
-    countIf(charge.kind = 'model') AS calls,
-    countIf(charge.kind = 'tool') AS tool_calls,
-    countIf(charge.kind = 'model' AND isNull(charge.cost_usd)) AS unpriced_calls
-FROM charges AS charge FINAL
-WHERE charge.counted
-GROUP BY
+    utc_day,
+    hour,
+    day,
     organization,
     team,
     user_id,
     feature,
-    agent_name,
     environment,
+    agent_name,
+    component,
+    kind,
     provider,
     model,
-    hour;
+    tool_name,
+    price_status,
+    cost_usd,
+    list_cost_usd,
+    calls,
+    tool_calls,
+    failed_calls,
+    calls_with_usage,
+    input_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    cache_write_1h_tokens,
+    output_tokens,
+    reasoning_tokens,
+    duration_ns / 1e9 AS duration_s
+FROM spend_hours FINAL;

@@ -215,7 +215,7 @@ def _unpriced(book: PriceBook, store: str) -> list[dict[str, Any]]:
             "provider": row["provider"],
             "model": row["model"],
             "calls": row["calls_with_usage"],
-            "last_seen_at": str(row["last_seen_at"]),
+            "last_seen_on": str(row["last_seen_on"]),
             "is_priced_now": bool(row["model"]) and book.resolve(row["model"], row["provider"]) is not None,
         }
         for row in rows
@@ -229,7 +229,7 @@ def _show_unpriced(rows: list[dict[str, Any]]) -> None:
     table = Table("provider", "model without a price", "calls", "last seen", "", box=None, pad_edge=False)
     for row in rows:
         known = "has one in this book" if row["is_priced_now"] else ""
-        table.add_row(row["provider"], row["model"], f"{row['calls']:,}", row["last_seen_at"], known)
+        table.add_row(row["provider"], row["model"], f"{row['calls']:,}", row["last_seen_on"], known)
     out.print(table)
 
 

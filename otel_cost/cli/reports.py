@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from otel_cost.budgets import Policy
 from otel_cost.config import Config
 from otel_cost.errors import ConfigError
 from otel_cost.pricing import PriceBook
@@ -181,6 +182,7 @@ def migrate(
     with open_store(store) as opened:
         applied = opened.migrate()
         opened.push_prices(PriceBook.load(Config.load().prices))
+        opened.push_policy(Policy.load())
     if as_json:
         write_json({"applied": applied})
         return

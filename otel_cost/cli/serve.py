@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from otel_cost.budgets import Policy
 from otel_cost.cli.progress import show_progress
 from otel_cost.config import Config
 from otel_cost.errors import StoreError
@@ -123,6 +124,7 @@ def _open(dsn: str) -> Store:
     try:
         opened.migrate()
         opened.push_prices(PriceBook.load(Config.load().prices))
+        opened.push_policy(Policy.load())
     except BaseException:
         opened.close()
         raise
@@ -183,7 +185,9 @@ def _serve(dsn: str, http: str, grpc: str, token: str | None) -> bool:
     with ExitStack() as stack:
         stack.callback(sockets.close)
         opened = stack.enter_context(_open(dsn))
-        server = Server(_recovered(opened, place), QueryEndpoint(open_reader(place)), sockets, token)
+        server = Server(
+            _recovered(opened, place), QueryEndpoint(open_reader(place), opened.catch_up), sockets, token
+        )
         url = f"http://{sockets.http_address}"
         stack.enter_context(owned(place, url=url, proxy_path=PROXY_PATH, token=token))
         return run_server(server, lambda listening: _greet(listening, dsn, token))

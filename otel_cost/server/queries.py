@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.parser import BytesParser
 from email.policy import HTTP
 
@@ -57,10 +57,14 @@ _CONTENT_TYPES = {
 
 
 class QueryEndpoint:
-    """The read endpoint over one store."""
+    """The read endpoint over one store.
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    Args:
+        catch_up: Brings the rollups up to date, before each query.
+    """
+
+    def __init__(self, reader: Reader, catch_up: Callable[[], None] = lambda: None) -> None:
+        self._reader, self._catch_up = reader, catch_up
         self._running = asyncio.Semaphore(CONCURRENT_QUERIES)
 
     def routes(self, guard: Guard) -> list[Route]:
@@ -97,6 +101,7 @@ class QueryEndpoint:
 
     def _answer(self, request: Request, fields: Mapping[str, str], sql: str) -> Answer:
         headers = request.headers
+        self._catch_up()
         return self._reader.answer(
             sql,
             params={name[6:]: value for name, value in fields.items() if name.startswith("param_")},

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from otel_cost.errors import StoreBusyError, StoreError
-from otel_cost.store import migrations, prices
+from otel_cost.store import migrations, prices, rollups
+from otel_cost.store import policy as warehouse_policy
 from otel_cost.store.dsn import Embedded, Server, default_dsn, is_locked, parse_dsn, served_by
 from otel_cost.store.files import named_sql, statements
 from otel_cost.store.reader import Reader, escape, open_reader
@@ -24,6 +25,7 @@ from otel_cost.store.spans import SPAN_COLUMNS, Packed, pack
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
+    from otel_cost.budgets import Policy
     from otel_cost.pricing import PriceBook
 
 TRACES_PER_PASS = 2_000
@@ -79,6 +81,7 @@ class Store:
         self.place = place
         self._client: Client | None = client
         self._lock = threading.Lock()
+        self._is_rolled = False
 
     def __enter__(self) -> Store:
         return self
@@ -142,6 +145,7 @@ class Store:
             return
         is_far = isinstance(self.place, Server)
         with self._statement("insert_spans") as client:
+            self._is_rolled = False
             client.raw_insert(
                 "otel_traces",
                 column_names=list(SPAN_COLUMNS),
@@ -166,7 +170,30 @@ class Store:
                 self._run("account_traces", trace_ids=touched, rivals=far)
 
     def _traces(self, query: str, trace_ids: list[str]) -> list[str]:
-        return [row[0] for row in self.query(query, trace_ids=trace_ids).rows]
+        return [row[0] for row in self._query(query, trace_ids=trace_ids).rows]
+
+    def roll(self) -> None:
+        """Bring the rollups up to date with everything inserted so far. Running it twice changes nothing.
+
+        An embedded store does so by itself before it answers; a server every few seconds.
+
+        Raises:
+            StoreError: The store refused it, or a server did not come to an end.
+        """
+        if isinstance(self.place, Server) and self.place.proxy_path:
+            return  # the process that serves the store does it
+        with self._statement("roll") as client:
+            self._is_rolled = True
+            try:
+                rollups.roll(client, self.place)
+            except BaseException:
+                self._is_rolled = False
+                raise
+
+    def catch_up(self) -> None:
+        """Roll up what was inserted since, where nobody else does: in an embedded store."""
+        if isinstance(self.place, Embedded) and not self._is_rolled:
+            self.roll()
 
     def query(self, name: str, **params: Any) -> Result:
         """Run the named query `queries/<name>.sql` with typed server-side parameters.
@@ -175,6 +202,10 @@ class Store:
             ConfigError: There is no query of that name.
             StoreError: The store refused it.
         """
+        self.catch_up()
+        return self._query(name, **params)
+
+    def _query(self, name: str, **params: Any) -> Result:
         (statement,) = statements(named_sql("queries", name))
         with self._statement(name) as client:
             result = client.query(statement, parameters=params, settings={"log_comment": name})
@@ -196,10 +227,13 @@ class Store:
         Raises:
             StoreError: The store refused it.
         """
+        if readonly:
+            self.catch_up()
         if readonly and isinstance(self.place, Embedded):
             return self._read(text, params or {}, fmt)
         settings = {"log_comment": "sql", **(READ_ONLY if readonly else {})}
         with self._statement("sql") as client:
+            self._is_rolled = self._is_rolled and readonly
             return client.raw_query(text, parameters=dict(params or {}), settings=settings, fmt=fmt)
 
     def _read(self, text: str, params: Mapping[str, Any], fmt: str) -> bytes:
@@ -223,6 +257,15 @@ class Store:
         with self._statement("push_prices") as client:
             prices.push(client, book)
 
+    def push_policy(self, policy: Policy) -> None:
+        """Replace the budgets and clocks of the warehouse by those of a policy, where they differ.
+
+        When a clock changes, days are other days: the rollups are made anew.
+        """
+        with self._statement("push_policy") as client:
+            self._is_rolled = False
+            warehouse_policy.push(client, policy)
+
     def close(self) -> None:
         """Release the store. Closing twice is harmless."""
         with self._lock:
@@ -232,6 +275,7 @@ class Store:
 
     def _run(self, name: str, **params: Any) -> None:
         with self._statement(name) as client:
+            self._is_rolled = False
             for statement in statements(named_sql("queries", name)):
                 client.command(statement, parameters=params, settings={"log_comment": name, **WRITE})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_cost.errors import StoreError
+from otel_cost.store import rollups
 from otel_cost.store.dsn import Embedded, Server
 from otel_cost.store.files import named_sql, sql_files, statements
 
@@ -73,9 +74,10 @@ def _retired(applied: dict[str, str]) -> list[str]:
 
 
 def _views(place: Embedded | Server) -> list[Path]:
-    """Return the view files in the order they are made. Only a server may be fed by a Collector."""
+    """Return the view files in the order they are made. Only a server is fed by a Collector."""
     extra = sql_files("server") if isinstance(place, Server) else []
-    return _by_dependency([*sql_files("views"), *extra])
+    rollups = sql_files("rollups") if isinstance(place, Server) else []
+    return [*_by_dependency([*sql_files("views"), *extra]), *rollups]
 
 
 def has_history(client: Client) -> bool:
@@ -155,6 +157,8 @@ def _text(path: Path) -> str:
 
     A parametrised view cannot be read by a refreshable one, so the query is repeated, but written once.
     """
+    if path.parent.name == "rollups":
+        return rollups.view_of(path)
     text = path.read_text(encoding="utf-8")
     if ACCOUNTS not in text:
         return text

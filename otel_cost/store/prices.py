@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from otel_cost.rates import PRICED_UNITS
+from otel_cost.store.tables import replace
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -62,9 +63,9 @@ def push(client: Client, book: PriceBook) -> bool:
         str(client.command("SELECT count() FROM tool_prices"))
     ):
         return False
-    _replace(client, "model_patterns", _PATTERNS, [pattern_row(row) for row in book.pattern_rows()])
-    _replace(client, "tool_prices", _TOOLS, tools)
-    _replace(client, "prices", _PRICES, [price_row(row) for row in book.price_rows()])
+    replace(client, "model_patterns", _PATTERNS, [pattern_row(row) for row in book.pattern_rows()])
+    replace(client, "tool_prices", _TOOLS, tools)
+    replace(client, "prices", _PRICES, [price_row(row) for row in book.price_rows()])
     for name in ("model_patterns_dictionary", "tool_prices_dictionary", "prices_dictionary"):
         client.command(f"SYSTEM RELOAD DICTIONARY {name}")
     return True
@@ -114,13 +115,3 @@ def _pushed(client: Client) -> str:
     """Return the version of the book in the table, empty when there is none or more than one."""
     versions = client.query("SELECT DISTINCT version FROM prices LIMIT 2").result_rows
     return str(versions[0][0]) if len(versions) == 1 else ""
-
-
-def _replace(client: Client, table: str, columns: dict[str, str], rows: list[tuple[Any, ...]]) -> None:
-    client.command(f"DROP TABLE IF EXISTS {table}_next")
-    client.command(f"CREATE TABLE {table}_next AS {table}")
-    names, types = list(columns), list(columns.values())
-    if rows:
-        client.insert(f"{table}_next", rows, column_names=names, column_type_names=types)
-    client.command(f"EXCHANGE TABLES {table} AND {table}_next")
-    client.command(f"DROP TABLE {table}_next")

@@ -9,9 +9,19 @@ import pytest
 from otel_cost.pricing import PriceBook
 from otel_cost.store import Store, open_store
 from otel_cost.store.dsn import Server
+from otel_cost.store.files import sql_files
+from otel_cost.store.rollups import view_name
 from tests.servers import clickhouse_server
 
-TABLES = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
+SPANS = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
+ROLLUPS = (
+    "rolling_days",
+    "rollup_states",
+    "spend_hours",
+    "spend_days",
+    "user_spend_days",
+    "execution_days",
+)
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +64,20 @@ def store(opened_store: Store) -> Store:
 
 def set_refreshing(store: Store, verb: str) -> None:
     """STOP or START a server's periodic pass: it may write what one test left into the tables of the next."""
+    _refreshing(store, verb, "refresh_accounts")
+
+
+def _refreshing(store: Store, verb: str, *views: str) -> None:
     if isinstance(store.place, Server):
         with store._statement("refreshing") as client:
-            client.command(f"SYSTEM {verb} VIEW refresh_accounts")
+            for view in views:
+                client.command(f"SYSTEM {verb} VIEW {view}")
 
 
 def empty(store: Store) -> None:
-    """Forget every span."""
-    for table in TABLES:
+    """Forget every span and what was added up of them."""
+    rolling = [view_name(path) for path in sql_files("rollups")]
+    _refreshing(store, "STOP", *rolling)
+    for table in (*SPANS, *ROLLUPS):
         store.sql(f"TRUNCATE TABLE {table}", fmt="Null", readonly=False)
+    _refreshing(store, "START", *rolling)

@@ -90,13 +90,14 @@ def _any_value(value: Any) -> dict[str, Any]:
 
 
 def insert(store: Store, requests: Iterable[Request]) -> None:
-    """Deliver requests in one batch, as the receiver would."""
+    """Deliver requests in one batch, as the receiver would, and have them added up."""
     rows = []
     for request in requests:
         decoded = flatten(request)
         assert not decoded.rejected
         rows += decoded.rows
     store.insert_spans(to_columns(rows))
+    store.roll()
 
 
 def charges(store: Store) -> dict[tuple[str, str], dict[str, Any]]:

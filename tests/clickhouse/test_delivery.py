@@ -33,8 +33,11 @@ def _said(store: Store) -> list[dict[str, Any]]:
         "SELECT * EXCEPT (version) FROM charges FINAL ORDER BY trace_id, span_id", fmt="JSONEachRow"
     )
     rows = [json.loads(line) for line in answer.splitlines()]
-    answer = store.sql("SELECT * FROM executions ORDER BY execution_id", fmt="JSONEachRow")
-    return rows + [json.loads(line) for line in answer.splitlines()]
+    store.roll()
+    for told in ("executions ORDER BY execution_id", "spend_hourly ORDER BY ALL", "spend_daily ORDER BY ALL"):
+        answer = store.sql(f"SELECT * FROM {told}", fmt="JSONEachRow")
+        rows += [json.loads(line) for line in answer.splitlines()]
+    return rows
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,9 @@ from otel_cost.errors import StoreError
 from otel_cost.store import Store, files, migrations, open_store
 from otel_cost.store.files import sql_files, sql_root, statements
 
-FOLDERS = ("migrations", "views", "server", "queries")
+FOLDERS = ("migrations", "views", "server", "rollups", "queries")
+NUMBER = re.compile(r"^\d+_")
+"""Of a migration or a rollup."""
 ALL_FILES = [path for folder in FOLDERS for path in sql_files(folder)]
 
 
@@ -93,7 +95,9 @@ def test_every_file_says_what_it_is_for(path: Path) -> None:
     """A header names the file and its readers; no wildcard hides a column, no line is too long to read."""
     text = path.read_text()
     header = [line for line in text.splitlines() if line.startswith("--")]
-    name = path.stem.split("_", 2)[-1] if path.parent.name == "migrations" else path.stem
+    name = NUMBER.sub("", path.stem)
+    if path.parent.name == "migrations":
+        name = name.partition("_")[2]
     assert header[0].startswith(f"-- {name}: ")
     assert any(line.startswith("-- Read by:") for line in header)
     wanted = "-- Result:" if path.parent.name == "queries" and "INSERT INTO" not in text else "-- Grain:"

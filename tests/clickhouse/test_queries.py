@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from otel_cost.budgets import Policy
 from otel_cost.store import Store
 from otel_cost.store.files import named_sql, sql_files, statements
 from tests.clickhouse import spans
@@ -34,11 +35,16 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "related_traces": {"trace_ids": TRACES[:1]},
     "trace_decisions": {"trace_ids": TRACES},
     "decisions": {"execution_id": ""},
+    "budget_status": {"at": "2026-06-01 18:00:00", "level": ""},
+    "spend_by_day": {"until": "2026-06-30 00:00:00", "by": "model"},
+    "spend_by_hour": {"until": "2026-06-30 00:00:00", "by": "user"},
 }
 TOP = {"since": "2026-06-01 00:00:00", "limit": "10"}
 VIEWS = {
     "executions": "SELECT * FROM executions ORDER BY execution_id",
     "spend_hourly": "SELECT * FROM spend_hourly ORDER BY hour, model",
+    "spend_daily": "SELECT * FROM spend_daily ORDER BY day, model",
+    "user_spend_daily": "SELECT * FROM user_spend_daily ORDER BY day, user_id, price_status",
     "view_unpriced": "SELECT * FROM unpriced",
 }
 
@@ -48,6 +54,13 @@ def filled_store(opened_store: Store) -> Store:
     """A store that got the spans twice."""
     empty(opened_store)
     requests = [json.loads(line) for line in (CASES / "input.jsonl").read_text().splitlines()]
+    opened_store.push_policy(
+        Policy.load(
+            user_usd_per_day={"*": "0.01", "ann": "0.0005"},
+            team_usd_per_month={"red": "1"},
+            organization_usd_per_month="0.003",
+        )
+    )
     spans.insert(opened_store, requests)
     spans.insert(opened_store, requests[::-1])
     return opened_store

@@ -127,7 +127,7 @@ def test_each_source_can_say_everything() -> None:
         environ={},
         max_calls_per_tool={"web": 3, "*": 9},
         user_usd_per_day={"*": 10, "alice": Decimal("25.50")},
-        time_zone="Europe/Berlin",
+        time_zone={"*": "Europe/Berlin"},
         retry_storm="kill",
         downgrade_at_ratio=0.7,
         downgrade_to={"gpt-5": "gpt-5-mini"},

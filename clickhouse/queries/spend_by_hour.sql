@@ -1,0 +1,39 @@
+-- spend_by_hour: what was spent in each hour, by one thing it can be sliced by?
+-- Parameters: since DateTime64(9, 'UTC'), until DateTime64(9, 'UTC') (whole hours), by String
+--             (organization, team, user, feature, environment, agent, component, provider, model, tool, or empty for all)
+-- Result:     hour (UTC), name (of what it is sliced by), cost_usd (USD, NULL when nothing is priced), model_calls, tool_calls,
+--             unpriced_calls, input_tokens, output_tokens
+-- Bound:      31 days
+-- Read by:    dashboards
+SELECT
+    hour,
+    multiIf(
+        {by:String} = 'organization', organization,
+        {by:String} = 'team', team,
+        {by:String} = 'user', user_id,
+        {by:String} = 'feature', feature,
+        {by:String} = 'environment', environment,
+        {by:String} = 'agent', agent_name,
+        {by:String} = 'component', component,
+        {by:String} = 'provider', provider,
+        {by:String} = 'model', model,
+        {by:String} = 'tool', tool_name,
+        '') AS name,
+    sum(spend.cost_usd) AS cost_usd,
+    sum(spend.calls) AS model_calls,
+    sum(spend.tool_calls) AS tool_calls,
+    sumIf(spend.calls, price_status = 'unpriced') AS unpriced_calls,
+    sum(spend.input_tokens) AS input_tokens,
+    sum(spend.output_tokens) AS output_tokens
+FROM spend_hourly AS spend
+WHERE hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
+    AND hour <= {until:DateTime64(9, 'UTC')}
+    AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
+    AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 31
+GROUP BY
+    hour,
+    name
+ORDER BY
+    hour,
+    cost_usd DESC NULLS LAST,
+    name;

@@ -1,0 +1,283 @@
+"""Rollups are exact: whatever was delivered, how often, in what order, and whatever broke off in between."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from otel_cost.budgets import Policy
+from otel_cost.errors import StoreError
+from otel_cost.server.spans import to_columns
+from otel_cost.store import Store, rollups
+from otel_cost.store.dsn import Embedded
+from otel_cost.store.files import named_sql, statements
+from tests.clickhouse import spans
+from tests.clickhouse.calls import Call, after, moment
+from tests.clickhouse.conftest import empty
+
+BEGIN = moment("2026-06-01 22:30")
+CALLS = [
+    Call(
+        execution=number // 5,
+        number=number,
+        at=after(BEGIN, 7 * number),
+        user=f"user-{number // 5 % 3}",
+        team=f"team-{number // 5 % 2}",
+        input_tokens=100 * number + 1,
+        output_tokens=number,
+        error=number % 7 == 0,
+    )
+    for number in range(40)
+]
+"""Eight executions over four and a half hours, across midnight."""
+Amounts = dict[Any, tuple[Decimal, int]]
+
+
+def _sums(keyed: Iterator[tuple[Any, Decimal, int]]) -> Amounts:
+    sums: dict[Any, tuple[Decimal, int]] = defaultdict(lambda: (Decimal(0), 0))
+    for key, cost, calls in keyed:
+        sums[key] = (sums[key][0] + cost, sums[key][1] + calls)
+    return dict(sums)
+
+
+def _truth(calls: Sequence[Call]) -> dict[str, Amounts]:
+    """Return what each rollup has to say of some distinct calls."""
+    return {
+        "spend_hourly": _sums((f"{call.at:%Y-%m-%d %H}", call.cost_usd, 1) for call in calls),
+        "spend_daily": _sums((f"{call.at:%Y-%m-%d} {call.team}", call.cost_usd, 1) for call in calls),
+        "user_spend_daily": _sums((f"{call.at:%Y-%m-%d} {call.user}", call.cost_usd, 1) for call in calls),
+        "executions": _sums((call.trace_id, call.cost_usd, 1) for call in calls),
+    }
+
+
+SAID = {
+    "spend_hourly": "formatDateTime(hour, '%Y-%m-%d %H'), cost_usd, calls",
+    "spend_daily": "toString(day) || ' ' || team, cost_usd, calls",
+    "user_spend_daily": "toString(day) || ' ' || user_id, cost_usd, calls",
+    "executions": "execution_id, cost_usd, model_calls",
+}
+
+
+def _said(store: Store) -> dict[str, Amounts]:
+    """Return what each rollup says, as people ask it: a sum over rows, with no word about versions."""
+    told = {}
+    for name, columns in SAID.items():
+        answer = store.sql(f"SELECT {columns} FROM {name}", fmt="JSONCompactEachRow")
+        rows = [json.loads(line, parse_float=Decimal) for line in answer.splitlines()]
+        told[name] = _sums((key, Decimal(str(cost)), int(calls)) for key, cost, calls in rows)
+    return told
+
+
+def _deliver(store: Store, calls: Sequence[Call]) -> None:
+    store.insert_spans(to_columns([row for call in calls for row in call.rows()]))
+
+
+class StoppedError(Exception):
+    """Stands for a process that is gone in the middle of a pass."""
+
+
+def _stop_after(statements_run: int, original: Callable[..., None]) -> Callable[..., None]:
+    left = [statements_run]
+
+    def run(*args: Any) -> None:
+        if not left[0]:
+            raise StoppedError
+        left[0] -= 1
+        original(*args)
+
+    return run
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), repeated=st.integers(0, 6), stops=st.lists(st.integers(0, 6), max_size=4))
+def test_totals_are_the_truth_whatever_happens(
+    opened_store: Store, seed: int, repeated: int, stops: list[int]
+) -> None:
+    """Any order, batches, repeats, several senders, and passes that break off anywhere: totals are right."""
+    empty(opened_store)
+    chance = random.Random(seed)
+    calls = chance.sample(CALLS, len(CALLS))
+    cuts = sorted(chance.sample(range(1, len(calls)), 5))
+    parts = [calls[start:end] for start, end in zip([0, *cuts], [*cuts, len(calls)], strict=True)]
+    deliveries = parts + chance.choices(parts, k=repeated)
+    chance.shuffle(deliveries)
+    senders = [
+        threading.Thread(target=lambda own=own: [_deliver(opened_store, part) for part in own])
+        for own in (deliveries[::2], deliveries[1::2])
+    ]
+    for sender in senders:
+        sender.start()
+    _roll_and_stop(opened_store, stops)
+    for sender in senders:
+        sender.join()
+    opened_store.roll()
+    assert _said(opened_store) == _truth(CALLS)
+    assert opened_store.query("stale_days").rows == []
+    assert opened_store.query("reconcile", since="2026-06-01 00:00:00").rows == []
+
+
+def _roll_and_stop(store: Store, stops: list[int]) -> None:
+    """Begin passes beside what is being delivered, and let each end after some of its statements."""
+    if not isinstance(store.place, Embedded):
+        store.roll()
+        return
+    for after_statements in stops:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rollups, "_run", _stop_after(after_statements, rollups._run))
+            try:
+                store.roll()
+            except StoppedError:
+                continue
+
+
+def test_the_comparison_can_fail(store: Store) -> None:
+    """A call less is another truth."""
+    _deliver(store, CALLS[1:])
+    store.roll()
+    assert _said(store) == _truth(CALLS[1:])
+    assert _said(store) != _truth(CALLS)
+
+
+def test_rolling_again_writes_nothing(store: Store) -> None:
+    """A day is made anew only when something came to it."""
+    _deliver(store, CALLS)
+    store.roll()
+    written = "SELECT count(), max(version) FROM spend_hours"
+    before = store.sql(written, fmt="TSV")
+    store.roll()
+    assert store.sql(written, fmt="TSV") == before
+
+
+def test_money_moves_with_its_payer(store: Store) -> None:
+    """A span that names the user comes late: the row of nobody goes, its money is the user's."""
+    call = Call(1, 1, BEGIN, user="")
+    _deliver(store, [call])
+    store.roll()
+    users = "SELECT user_id, cost_usd FROM user_spend_daily"
+    assert store.sql(users, fmt="TSV") == b"\t0.00027\n"
+    root = {
+        "traceId": call.trace_id,
+        "spanId": "f" * 16,
+        "startTimeUnixNano": str(int(call.at.timestamp()) * 10**9),
+        "endTimeUnixNano": str((int(call.at.timestamp()) + 2) * 10**9),
+        "attributes": [{"key": "user.id", "value": {"stringValue": "ann"}}],
+    }
+    child = call.request()
+    child["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["parentSpanId"] = "f" * 16
+    empty(store)
+    spans.insert(store, [child])
+    assert store.sql(users, fmt="TSV") == b"\t0.00027\n"
+    spans.insert(store, [{"resourceSpans": [{"scopeSpans": [{"spans": [root]}]}]}])
+    assert store.sql(users, fmt="TSV") == b"ann\t0.00027\n"
+    assert store.sql("SELECT DISTINCT user_id FROM spend_hourly", fmt="TSV") == b"ann\n"
+
+
+def test_an_execution_goes_on_after_midnight(store: Store) -> None:
+    """Its cost is that of both days, once; status and time are those of the span around it."""
+    calls = [Call(1, 1, moment("2026-06-01 23:59")), Call(1, 2, moment("2026-06-02 00:01"))]
+    root = {
+        "traceId": calls[0].trace_id,
+        "spanId": "f" * 16,
+        "startTimeUnixNano": str(int(moment("2026-06-01 23:58").timestamp()) * 10**9),
+        "endTimeUnixNano": str(int(moment("2026-06-02 00:03").timestamp()) * 10**9),
+        "status": {"code": 2},
+    }
+    _deliver(store, calls)
+    spans.insert(store, [{"resourceSpans": [{"scopeSpans": [{"spans": [root]}]}]}])
+    told = store.sql("SELECT cost_usd, model_calls, status, started_at, ended_at FROM executions", fmt="TSV")
+    assert told == b"0.00054\t2\terror\t2026-06-01 23:58:00.000000000\t2026-06-02 00:03:00.000000000\n"
+
+
+@pytest.fixture
+def clocks(store: Store) -> Iterator[Store]:
+    """A store of organizations on their own clocks."""
+    store.push_policy(Policy.load(time_zone={"*": "Europe/Berlin", "acme": "Asia/Kolkata", "zulu": "UTC"}))
+    yield store
+    store.push_policy(Policy.load())
+
+
+def test_days_and_hours_begin_on_the_organizations_clock(clocks: Store) -> None:
+    """18:45 UTC is a quarter past midnight in Kolkata (+5:30), a quarter to nine in Berlin's summer (+2)."""
+    at = moment("2026-06-01 18:45")
+    _deliver(clocks, [Call(n, n, at, organization=name) for n, name in enumerate(("acme", "bmbh", "zulu"))])
+    clocks.roll()
+    told = clocks.sql("SELECT organization, day, hour FROM spend_hourly ORDER BY organization", fmt="TSV")
+    assert told.decode().splitlines() == [
+        "acme\t2026-06-02\t2026-06-01 18:30:00",
+        "bmbh\t2026-06-01\t2026-06-01 18:00:00",
+        "zulu\t2026-06-01\t2026-06-01 18:00:00",
+    ]
+    clocks.push_policy(Policy.load())
+    clocks.roll()
+    assert clocks.sql("SELECT DISTINCT day FROM spend_daily", fmt="TSV") == b"2026-06-01\n"
+
+
+def test_a_change_of_the_clocks_is_to_the_second(clocks: Store) -> None:
+    """Berlin goes from +1 to +2 on 2026-03-29: that day is from 23:00 UTC to 22:00 UTC."""
+    moments = ["2026-03-28 22:59", "2026-03-28 23:00", "2026-03-29 21:59", "2026-03-29 22:00"]
+    _deliver(clocks, [Call(n, n, moment(text), organization="bmbh") for n, text in enumerate(moments)])
+    clocks.roll()
+    told = clocks.sql("SELECT day, sum(calls) FROM spend_daily GROUP BY day ORDER BY day", fmt="TSV")
+    assert told.decode().splitlines() == ["2026-03-28\t1", "2026-03-29\t2", "2026-03-30\t1"]
+
+
+def test_a_day_outlives_its_charges(store: Store) -> None:
+    """Retention drops the charges of a day; its totals stay, also when a span of it comes late."""
+    _deliver(store, CALLS)
+    store.roll()
+    before = _said(store)
+    store.sql("ALTER TABLE charges DROP PARTITION '2026-06-01'", fmt="Null", readonly=False)
+    store.roll()
+    assert _said(store) == before
+    _deliver(store, [Call(99, 99, BEGIN)])
+    store.roll()
+    assert _said(store) == before
+
+
+def test_reconciling_finds_what_differs(store: Store) -> None:
+    """A total that is not the sum of its charges is told, with the dollars."""
+    _deliver(store, CALLS[:1])
+    store.roll()
+    assert store.query("reconcile", since="2026-06-01 00:00:00").rows == []
+    changed = "cost_usd + 1 AS cost_usd, version + 1 AS version"
+    change = f"INSERT INTO spend_days SELECT * REPLACE ({changed}) FROM spend_days"
+    store.sql(change, fmt="Null", readonly=False)
+    (found,) = store.query("reconcile", since="2026-06-01 00:00:00").dicts()
+    assert (found["table_name"], found["difference_usd"]) == ("spend_daily", Decimal(1))
+
+
+def test_reconciling_finds_spans_that_got_lost_between_tables(store: Store) -> None:
+    """A crash between otel_traces and the tables made of it is told by how many spans they lack."""
+    _deliver(store, CALLS[:3])
+    assert store.query("reconcile_spans", since="2026-06-01 00:00:00").rows == []
+    store.sql("TRUNCATE TABLE trace_links", fmt="Null", readonly=False)
+    (found,) = store.query("reconcile_spans", since="2026-06-01 00:00:00").dicts()
+    assert (found["received"], found["linked"], found["missing"]) == (3, 0, 3)
+
+
+def test_a_rollup_that_is_no_insert_is_refused(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of rollups/ that cannot become a view of a server is told by name."""
+    path = tmp_path / "3_wrong.sql"
+    path.write_text("SELECT 1;")
+    with pytest.raises(StoreError, match=r"3_wrong\.sql is not one INSERT INTO"):
+        rollups.view_of(path)
+
+
+def test_parts_are_not_counted_by_a_merge(store: Store) -> None:
+    """Merging what is there makes no day stale."""
+    for call in CALLS[:5]:
+        _deliver(store, [call])
+    store.roll()
+    store.sql("OPTIMIZE TABLE charges FINAL", fmt="Null", readonly=False)
+    store.sql("OPTIMIZE TABLE trace_links FINAL", fmt="Null", readonly=False)
+    (statement,) = statements(named_sql("queries", "stale_days"))
+    assert store.sql(statement, fmt="TSV") == b""
