@@ -32,6 +32,7 @@ from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
+from tests.guard.opened import opened
 from tests.guard.workers import until
 
 BOOK = PriceBook.load()
@@ -83,11 +84,11 @@ def collected(guard: Guard) -> int:
 
 
 def _openai(provider: FakeProvider) -> None:
-    openai.OpenAI(base_url=provider.openai_url, api_key="x").chat.completions.create(**CHAT)  # type: ignore[call-overload]
+    opened(openai.OpenAI(base_url=provider.openai_url, api_key="x")).chat.completions.create(**CHAT)  # type: ignore[call-overload]
 
 
 def _openai_stream(provider: FakeProvider) -> None:
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     options = {"stream": True, "stream_options": {"include_usage": True}}
     for _ in client.chat.completions.create(**CHAT, **options):  # type: ignore[call-overload]
         pass
@@ -267,7 +268,7 @@ def test_threads_share_the_budget_of_their_execution(
     count: int, provider: FakeProvider, guard: Guard
 ) -> None:
     """Calls at once never pass the cap, and use nine tenths of it: they wait for each other's holds."""
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     refused = []
 
     def call() -> None:
@@ -313,7 +314,7 @@ def test_tasks_share_the_budget_of_their_execution(count: int, provider: FakePro
 def test_in_estimate_mode_at_most_one_call_is_over(provider: FakeProvider) -> None:
     """Without an output limit the usual output is held; what is over is known when the next call asks."""
     guard = guard_of(bound=ESTIMATE)
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
 
     def agent() -> None:
         for _ in range(30):
@@ -361,7 +362,7 @@ def test_outer_budgets_hold_before_they_are_used(
 def test_a_provider_that_refuses_bills_nothing(guard: Guard) -> None:
     """Errors and retries give their hold back; a provider that does not answer at all does too."""
     with FakeProvider(Reply(status=500, error="down")) as failing, execution("run", budget_usd="0.25"):
-        client = openai.OpenAI(base_url=failing.openai_url, api_key="x", max_retries=4)
+        client = opened(openai.OpenAI(base_url=failing.openai_url, api_key="x", max_retries=4))
         for _ in range(3):
             with pytest.raises(openai.InternalServerError):
                 client.chat.completions.create(**CHAT, timeout=5)  # type: ignore[call-overload]
@@ -385,7 +386,7 @@ def test_an_answer_that_never_came_counts(provider: FakeProvider, guard: Guard) 
 
 def test_streams_settle_on_every_way_out(provider: FakeProvider, guard: Guard) -> None:
     """Closed early, dropped unread, cancelled: no hold stays, and what was sent counts."""
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     with execution("run", budget_usd="1"):
         stream = client.chat.completions.create(**CHAT, stream=True)  # type: ignore[call-overload]
         next(iter(stream))
@@ -400,7 +401,7 @@ def test_thinking_that_is_not_streamed_counts(
     provider: FakeProvider, guard: Guard, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A stream without usage of a model that thinks is taken for all it may write, not for its few words."""
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     spent = {}
     for model in ("gpt-5", "gpt-4o"):
         with execution(model, budget_usd="1"):
@@ -494,7 +495,7 @@ def test_anthropic_holds_what_a_cache_write_may_cost(guard: Guard) -> None:
     """Where a prompt may be written to a cache the dearer rate is held, and the answer settles it exactly."""
     usage = Usage(input_tokens=10, cache_write_tokens=90, output_tokens=5)
     with FakeProvider(Reply("hi", usage=usage)) as provider, execution("run", budget_usd=1):
-        client = anthropic.Anthropic(base_url=provider.url, api_key="x")
+        client = opened(anthropic.Anthropic(base_url=provider.url, api_key="x"))
         cached = [{"type": "text", "text": "x" * 4000, "cache_control": {"type": "ephemeral"}}]
         client.messages.create(
             model="claude-sonnet-4-6",

@@ -40,6 +40,7 @@ from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
+from tests.guard.opened import opened
 from tests.guard.tracing import priced_openai
 
 BOOK = PriceBook.load()
@@ -118,7 +119,7 @@ def send(provider: FakeProvider, **changes: Any) -> httpx.Response:
 
 
 def _openai(provider: FakeProvider) -> None:
-    openai.OpenAI(base_url=provider.openai_url, api_key="x").chat.completions.create(**CHAT)
+    opened(openai.OpenAI(base_url=provider.openai_url, api_key="x")).chat.completions.create(**CHAT)
 
 
 def _openai_async(provider: FakeProvider) -> None:
@@ -212,7 +213,7 @@ def headers(call: Call) -> dict[str, str]:
 def test_a_request_without_a_limit_gets_one(provider: FakeProvider) -> None:
     """It is OpenAI's own, no higher than every model takes, and what fits where that is less."""
     guard = guard_of(clamp=True)
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     with execution("run", budget_usd="0.06"):
         for _ in range(2):
             client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
@@ -243,7 +244,7 @@ def test_twenty_calls_at_once_keep_the_promise(provider: FakeProvider) -> None:
 def test_thinking_is_lowered_with_the_answer(provider: FakeProvider) -> None:
     """Anthropic's limit stays above its thinking budget, and a call that cannot think at all is refused."""
     guard = guard_of(clamp=True)
-    client = anthropic.Anthropic(base_url=provider.url, api_key="x")
+    client = opened(anthropic.Anthropic(base_url=provider.url, api_key="x"))
     given: Any = {
         "model": "claude-sonnet-4-6",
         "max_tokens": 9_000,
@@ -511,7 +512,7 @@ def test_every_step_is_an_event(provider: FakeProvider) -> None:
 def test_an_agent_is_told_what_remains(provider: FakeProvider) -> None:
     """From half of its budget on, at the end of each request; its own history stays as it is."""
     guard_of(remind_at_ratio=0.5)
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     history: list[Any] = [{"role": "user", "content": "find it"}]
     left = []
     with execution("run", budget_usd="0.45"):
@@ -559,7 +560,7 @@ def test_what_remains_is_known_anywhere(provider: FakeProvider) -> None:
 def test_the_last_call_must_answer(provider: FakeProvider, caplog: pytest.LogCaptureFixture) -> None:
     """Where the next call has no room one more is sent, short and without tools; then there is none."""
     guard = guard_of(wrap_up_call=True)
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     with execution("run", budget_usd="0.25"):
         for _ in range(3):
             client.chat.completions.create(**CHAT, tools=TOOLS)  # type: ignore[call-overload]
@@ -606,7 +607,7 @@ def test_a_last_call_that_failed_is_made_again(provider: FakeProvider) -> None:
     guard_of(wrap_up_call=True)
     replies = {2: Reply(status=500, error="down")}
     provider.script = lambda call: replies.get(call.number, written(call))
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=1)
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=1))
     with execution("run", budget_usd="0.15"):
         client.chat.completions.create(**CHAT)
         client.chat.completions.create(**CHAT)
@@ -724,7 +725,7 @@ def test_a_stream_is_billed_by_usage_nobody_asked_for(provider: FakeProvider) ->
     url = _base_url(provider, "api.openai.com")
 
     def read() -> str:
-        stream = openai.OpenAI(base_url=url, api_key="x").chat.completions.create(**CHAT, stream=True)
+        stream = opened(openai.OpenAI(base_url=url, api_key="x")).chat.completions.create(**CHAT, stream=True)
         return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
     async def read_async() -> str:
@@ -746,7 +747,7 @@ def test_the_span_has_the_usage_that_the_application_does_not_see(provider: Fake
     provider.script = Reply("a b c", usage=Usage(input_tokens=400, cache_read_tokens=600, output_tokens=200))
     guard = guard_of()
     with priced_openai(BOOK) as exporter:
-        client = openai.OpenAI(base_url=_base_url(provider, "api.openai.com"), api_key="x")
+        client = opened(openai.OpenAI(base_url=_base_url(provider, "api.openai.com"), api_key="x"))
         with execution("run", budget_usd="1"):
             for chunk in client.chat.completions.create(**CHAT, stream=True):
                 assert chunk.choices
@@ -771,7 +772,7 @@ def test_where_usage_is_not_asked_for(host: str, settings: Any, provider: FakePr
     """Of unknown hosts, where it is switched off, where nothing may be changed or nothing is limited."""
     guard_of(**{"budget_usd": "1", **settings})
     with execution("run"):
-        client = openai.OpenAI(base_url=_base_url(provider, host), api_key="x")
+        client = opened(openai.OpenAI(base_url=_base_url(provider, host), api_key="x"))
         for chunk in client.chat.completions.create(**CHAT, stream=True):
             assert chunk.choices
     assert provider.requests()[0].body == {**CHAT, "stream": True}
@@ -782,7 +783,7 @@ def test_who_asks_for_usage_gets_it(provider: FakeProvider) -> None:
     """Nothing is taken from an application that reads the last chunk."""
     provider.script = Reply("a b c", usage=Usage(output_tokens=7))
     guard_of(budget_usd="1")
-    client = openai.OpenAI(base_url=_base_url(provider, "api.openai.com"), api_key="x")
+    client = opened(openai.OpenAI(base_url=_base_url(provider, "api.openai.com"), api_key="x"))
     with execution("run"):
         stream = client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})
         usages = [chunk.usage for chunk in stream]

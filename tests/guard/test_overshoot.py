@@ -19,6 +19,7 @@ from otel_cost.guard import Guard, clients
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
+from tests.guard.opened import opened
 
 BOOK = PriceBook.load()
 CAP_USD, CALL_USD = Decimal(1), Decimal("0.1")
@@ -59,7 +60,7 @@ def billed_usd(provider: FakeProvider) -> Decimal:
 
 def by_threads(provider: FakeProvider, count: int, body: dict[str, Any]) -> None:
     """Send from so many threads that begin together."""
-    client, start = openai.OpenAI(base_url=provider.openai_url, api_key="x"), threading.Barrier(count)
+    client, start = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x")), threading.Barrier(count)
 
     def call() -> None:
         start.wait()
@@ -93,7 +94,7 @@ def by_tasks(provider: FakeProvider, count: int, body: dict[str, Any]) -> None:
 
 def one_by_one(provider: FakeProvider, count: int, body: dict[str, Any]) -> None:
     """Send one call after another, as one agent does."""
-    by = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    by = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     for _ in range(count):
         try:
             by.chat.completions.create(**body)

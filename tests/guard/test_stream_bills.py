@@ -22,6 +22,7 @@ from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
+from tests.guard.opened import opened
 from tests.guard.tracing import priced_openai
 
 BOOK = PriceBook.load()
@@ -48,16 +49,6 @@ def text(language: str, *, seed: int, words: int) -> str:
     chosen = random.Random(seed)
     joint = "" if language == "Chinese" else " "
     return joint.join(chosen.choice(WORDS[language].split()) for _ in range(words))
-
-
-_opened: list[Any] = []
-"""Clients to close after a test."""
-
-
-def opened(client: Any) -> Any:
-    """Return a client that is closed after the test."""
-    _opened.append(client)
-    return client
 
 
 def _chat(provider: FakeProvider, *, usage: bool) -> Any:
@@ -126,8 +117,6 @@ def provider() -> Iterator[FakeProvider]:
     """A provider that writes what a test tells it to."""
     with FakeProvider() as made:
         yield made
-    while _opened:
-        _opened.pop().close()
 
 
 @pytest.fixture

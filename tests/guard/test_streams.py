@@ -22,6 +22,7 @@ from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
+from tests.guard.opened import opened
 
 BOOK = PriceBook.load()
 WORDS = 6_000
@@ -48,19 +49,19 @@ def guard() -> Iterator[Guard]:
 
 
 def _openai(provider: FakeProvider, model: str) -> Iterator[str]:
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     for chunk in client.chat.completions.create(model=model, messages=MESSAGES, stream=True):
         yield chunk.choices[0].delta.content or ""
 
 
 def _responses(provider: FakeProvider, model: str) -> Iterator[str]:
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     for event in client.responses.create(model=model, input="tell me everything", stream=True):
         yield event.delta if event.type == "response.output_text.delta" else ""
 
 
 def _anthropic(provider: FakeProvider, model: str) -> Iterator[str]:
-    client = anthropic.Anthropic(base_url=provider.url, api_key="x")
+    client = opened(anthropic.Anthropic(base_url=provider.url, api_key="x"))
     with client.messages.stream(model=model, max_tokens=50_000, messages=MESSAGES) as stream:
         yield from stream.text_stream
 
@@ -119,7 +120,7 @@ def test_a_stream_is_cut_where_its_budget_ends(name: str, provider: FakeProvider
 
 def test_a_stream_that_fits_is_left_alone(provider: FakeProvider, guard: Guard) -> None:
     """More is held as it goes on, and given back at its end: what counts is the provider's own figure."""
-    client = openai.OpenAI(base_url=provider.openai_url, api_key="x")
+    client = opened(openai.OpenAI(base_url=provider.openai_url, api_key="x"))
     options: Any = {"stream": True, "stream_options": {"include_usage": True}}
     with execution("run", budget_usd="1"):
         chunks = list(client.chat.completions.create(model="gpt-4o", messages=MESSAGES, **options))
