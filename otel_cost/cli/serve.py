@@ -183,7 +183,9 @@ def _serve(dsn: str, http: str, grpc: str, token: str | None) -> bool:
     with ExitStack() as stack:
         stack.callback(sockets.close)
         opened = stack.enter_context(_open(dsn))
-        server = Server(_recovered(opened, place), QueryEndpoint(open_reader(place)), sockets, token)
+        server = Server(
+            _recovered(opened, place), QueryEndpoint(open_reader(place, opened.settings)), sockets, token
+        )
         url = f"http://{sockets.http_address}"
         stack.enter_context(owned(place, url=url, proxy_path=PROXY_PATH, token=token))
         return run_server(server, lambda listening: _greet(listening, dsn, token))
