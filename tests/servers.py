@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,12 @@ def chdb_library() -> Path:
     return library
 
 
-def server_command(path: Path, http: int, tcp: int) -> list[str]:
+def server_command(path: Path, http: int, tcp: int, config: Path) -> list[str]:
     """Return the command line of a server that keeps its data below `path`."""
     options = [f"--http_port={http}", f"--tcp_port={tcp}", "--listen_host=127.0.0.1"]
     if binary := shutil.which("clickhouse"):
-        return [binary, "server", "--", f"--path={path}", *options]
-    local = [f"--path={path}", *options, "--query", LISTEN]
+        return [binary, "server", f"--config-file={config}", "--", f"--path={path}", *options]
+    local = [f"--config-file={config}", f"--path={path}", *options, "--query", LISTEN]
     return [sys.executable, "-c", RUN_LIBRARY, str(chdb_library()), *local]
 
 
@@ -89,23 +90,83 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], deadline_s: flo
 
 
 @contextlib.contextmanager
-def clickhouse_server(path: Path | None = None) -> Iterator[str]:
-    """Run a ClickHouse server and yield its DSN, `clickhouse://default@127.0.0.1:port/default`."""
+def clickhouse_server(path: Path | None = None, config: str = "", users: str = "") -> Iterator[str]:
+    """Run a ClickHouse server and yield its DSN, `clickhouse://default@127.0.0.1:port/default`.
+
+    Args:
+        config: More of its config.xml.
+        users: What stands in its users.xml. Default: one user, `default`, who may do everything.
+    """
     with contextlib.ExitStack() as stack:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        http, tcp = free_port(), free_port()
-        log = stack.enter_context(tempfile.TemporaryFile())
-        process = subprocess.Popen(
-            server_command(path, http, tcp), cwd=path, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        ports = free_port(), free_port()
+        stack.enter_context(_running(path, ports, config, users))
+        yield f"clickhouse://default@127.0.0.1:{ports[0]}/default"
+
+
+CLUSTER = "costs"
+"""Name of the cluster that `clickhouse_cluster` runs."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the first shard is, and what runs each."""
+
+    dsn: str
+    processes: list[subprocess.Popen[bytes]]
+
+
+@contextlib.contextmanager
+def clickhouse_cluster(shards: int = 2) -> Iterator[Cluster]:
+    """Run a cluster of shards, each a process."""
+    with contextlib.ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        ports = [(free_port(), free_port()) for _ in range(shards)]
+        found = "".join(
+            f"<shard><replica><host>127.0.0.1</host><port>{tcp}</port></replica></shard>" for _, tcp in ports
         )
-        stack.callback(stop, process)
+        config = f"<remote_servers><{CLUSTER}>{found}</{CLUSTER}></remote_servers>"
+        processes = []
+        for number, pair in enumerate(ports, 1):
+            own = path / str(number)
+            own.mkdir()
+            processes.append(stack.enter_context(_running(own, pair, config)))
+        yield Cluster(f"clickhouse://default@127.0.0.1:{ports[0][0]}/default", processes)
+
+
+USERS = """
+<profiles><default/></profiles>
+<quotas><default/></quotas>
+<users>
+    <default>
+        <password/><networks><ip>::/0</ip></networks><profile>default</profile><quota>default</quota>
+        <access_management>1</access_management>
+    </default>
+</users>
+"""
+
+
+@contextlib.contextmanager
+def _running(
+    path: Path, ports: tuple[int, int], config: str = "", users: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server on two ports, HTTP and TCP, until the block ends."""
+    (path / "users.xml").write_text(f"<clickhouse>{users or USERS}</clickhouse>")
+    own = path / "config.xml"
+    own.write_text(f"<clickhouse><users_config>{path}/users.xml</users_config>{config}</clickhouse>")
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            server_command(path, *ports, own), cwd=path, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
         try:
-            wait_until_ready(f"http://127.0.0.1:{http}/ping", process)
+            wait_until_ready(f"http://127.0.0.1:{ports[0]}/ping", process)
+            yield process
         except RuntimeError as error:
             log.seek(0)
             raise RuntimeError(f"{error}: {log.read()[-2000:].decode(errors='replace')}") from None
-        yield f"clickhouse://default@127.0.0.1:{http}/default"
+        finally:
+            stop(process)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 -- Result:     tool_name, cost_usd (USD, NULL when no price is known for the tool), tool_calls, unpriced_calls, errors,
 --             duration_s (summed, seconds), executions
 -- Read by:    otel-cost top tools
+-- The column duration_s of charges is written out: from a Distributed table an alias and a result of one name collide.
 SELECT
     tool_name,
     sum(spend.cost_usd) AS cost_usd,

@@ -1,7 +1,7 @@
 -- stale_days: days for which spans came since they were rolled up.
 -- Grain:     one row per UTC day
 -- Source:    system.parts of charges and trace_links, rollup_states
--- Read by:   rollups/1_rolling_days.sql, Store.roll, otel-cost doctor
+-- Read by:   rollups/1_rolling_days.sql, Store.roll, otel-cost doctor. On a cluster each node has its own
 -- parts counts what was ever added to the day: an insert adds to it, and a merge leaves it as it is. A day of which charges
 -- were dropped since has fewer, or does not begin where it began, and its totals stay as they were.
 CREATE OR REPLACE VIEW stale_days

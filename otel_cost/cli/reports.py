@@ -21,7 +21,10 @@ from otel_cost.config import Config
 from otel_cost.errors import ConfigError
 from otel_cost.pricing import PriceBook
 from otel_cost.store import Result, Store, open_store
+from otel_cost.store.cluster import script as cluster_script
+from otel_cost.store.dsn import Server, default_dsn, parse_dsn
 from otel_cost.store.period import parse_since
+from otel_cost.store.topology import Topology
 
 app = typer.Typer(no_args_is_help=True)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
@@ -176,11 +179,29 @@ def migrate(
     store: Annotated[
         str | None, typer.Option("--store", "--dsn", help="Where spans are kept. Default: OTEL_COST_STORE.")
     ] = None,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            help="Spread an empty store over this cluster of the servers' remote_servers.", show_default=False
+        ),
+    ] = "",
+    replicated: Annotated[
+        bool, typer.Option("--replicated", help="Give the tables of an empty store Replicated engines.")
+    ] = False,
+    script: Annotated[
+        bool,
+        typer.Option(
+            "--print", help="Write the DDL of the cluster, with ON CLUSTER, for you to apply; change nothing."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Create or upgrade the tables and views, and bring the prices up to date."""
+    if script:
+        _print_ddl(store or default_dsn(), Topology(cluster, replicated))
+        return
     with open_store(store) as opened:
-        applied = opened.migrate()
+        applied = opened.migrate(Topology(cluster, replicated) if cluster or replicated else None)
         opened.push_prices(PriceBook.load(Config.load().prices))
         opened.push_policy(Policy.load())
     if as_json:
@@ -189,6 +210,14 @@ def migrate(
     for name in applied:
         out.print(f"applied {name}", markup=False)
     out.print("The store is up to date.", markup=False)
+
+
+def _print_ddl(dsn: str, topology: Topology) -> None:
+    place = parse_dsn(dsn)
+    if not topology.cluster or not isinstance(place, Server):
+        raise ConfigError("--print needs --cluster NAME and a --dsn clickhouse://host/database")
+    for statement in cluster_script(place.database, topology):
+        sys.stdout.write(f"{statement};\n\n")
 
 
 def open_migrated(dsn: str | None) -> Store:

@@ -186,7 +186,10 @@ def _serve(dsn: str, http: str, grpc: str, token: str | None) -> bool:
         stack.callback(sockets.close)
         opened = stack.enter_context(_open(dsn))
         server = Server(
-            _recovered(opened, place), QueryEndpoint(open_reader(place), opened.catch_up), sockets, token
+            _recovered(opened, place),
+            QueryEndpoint(open_reader(place, opened.settings), opened.catch_up),
+            sockets,
+            token,
         )
         url = f"http://{sockets.http_address}"
         stack.enter_context(owned(place, url=url, proxy_path=PROXY_PATH, token=token))

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,22 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from otel_cost.errors import StoreBusyError, StoreError
-from otel_cost.store import migrations, prices, rollups
+from otel_cost.store import cluster, migrations, prices, rollups
 from otel_cost.store import policy as warehouse_policy
+from otel_cost.store.connection import SETTINGS, connect_and_create, short
 from otel_cost.store.dsn import Embedded, Server, default_dsn, is_locked, parse_dsn, served_by
 from otel_cost.store.files import named_sql, statements
 from otel_cost.store.reader import Reader, escape, open_reader
 from otel_cost.store.screen import QueryRefusedError
 from otel_cost.store.spans import SPAN_COLUMNS, Packed, pack
+from otel_cost.store.topology import (
+    CLUSTER_SETTINGS,
+    NO_SETTINGS,
+    SINGLE,
+    Topology,
+    check_change,
+    find_topology,
+)
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -55,8 +64,6 @@ The views are long plain expressions, which ClickHouse makes slow by optimising 
 spans. A file of old spans may touch any number of days.
 """
 
-_SETTINGS = {"session_timezone": "UTC", "date_time_output_format": "simple"}
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -82,6 +89,21 @@ class Store:
         self._client: Client | None = client
         self._lock = threading.Lock()
         self._is_rolled = False
+        self.topology = SINGLE
+        if isinstance(place, Server) and not place.proxy_path:
+            with self._statement("find_topology") as opened:
+                self._spread(opened, find_topology(opened))
+
+    def _spread(self, client: Client, topology: Topology) -> None:
+        """Note how the database is spread, and tell the connection what that asks for."""
+        self.topology = topology
+        for name, value in self.settings.items():
+            client.set_client_setting(name, value)
+
+    @property
+    def settings(self) -> Mapping[str, str | int]:
+        """Settings that statements on this store need, beside those every connection has."""
+        return CLUSTER_SETTINGS if self.topology.cluster else NO_SETTINGS
 
     def __enter__(self) -> Store:
         return self
@@ -89,19 +111,30 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def migrate(self) -> list[str]:
+    def migrate(self, topology: Topology | None = None) -> list[str]:
         """Create or upgrade the tables and views. Returns the names of what was applied.
 
+        Args:
+            topology: How an empty server is to be used. Default: as it is used now.
+
         Raises:
+            ConfigError: The store is used otherwise already, or the server knows no such cluster.
             StoreError: A released migration was edited, or a statement was refused.
         """
         with self._statement("migrate") as client:
-            return migrations.apply(client, self.place)
+            if topology and topology != self.topology:
+                check_change(self.topology, topology, self.place, is_empty=not migrations.has_history(client))
+                self._spread(client, topology)
+            if isinstance(self.place, Server) and self.topology.cluster:
+                return cluster.migrate(client, self.place, self.topology)
+            return migrations.apply(client, self.place, self.topology)
 
     def pending(self) -> list[str]:
         """Return the migrations and views that `migrate` would apply."""
         with self._statement("pending") as client:
-            return migrations.pending(client, self.place)
+            if isinstance(self.place, Server) and self.topology.cluster:
+                return cluster.pending(client, self.place, self.topology)
+            return migrations.pending(client, self.place, self.topology)
 
     def is_empty(self) -> bool:
         """Whether no migration was ever applied here."""
@@ -185,10 +218,20 @@ class Store:
         with self._statement("roll") as client:
             self._is_rolled = True
             try:
-                rollups.roll(client, self.place)
+                if isinstance(self.place, Server) and self.topology.cluster:
+                    cluster.roll(client, self.place, self.topology)
+                else:
+                    rollups.roll(client, self.place)
             except BaseException:
                 self._is_rolled = False
                 raise
+
+    def stale_days(self) -> list[str]:
+        """Return the days that got spans since they were rolled up, the earliest first."""
+        with self._statement("stale_days") as client:
+            if isinstance(self.place, Server) and self.topology.cluster:
+                return cluster.stale_days(client, self.place, self.topology)
+            return rollups.stale_days(client)
 
     def catch_up(self) -> None:
         """Roll up what was inserted since, where nobody else does: in an embedded store."""
@@ -246,7 +289,7 @@ class Store:
             }
             return self._reader.answer(text, params=plain, fmt=fmt).data
         except QueryRefusedError as error:
-            raise StoreError(f"sql: {_short(error)}") from error
+            raise StoreError(f"sql: {short(error)}") from error
 
     @cached_property
     def _reader(self) -> Reader:
@@ -255,7 +298,10 @@ class Store:
     def push_prices(self, book: PriceBook) -> None:
         """Replace the prices and model patterns by those of a price book, when they differ."""
         with self._statement("push_prices") as client:
-            prices.push(client, book)
+            if isinstance(self.place, Server) and self.topology.cluster:
+                cluster.push_prices(client, self.place, self.topology, book)
+            else:
+                prices.push(client, book)
 
     def push_policy(self, policy: Policy) -> None:
         """Replace the budgets and clocks of the warehouse by those of a policy, where they differ.
@@ -264,7 +310,10 @@ class Store:
         """
         with self._statement("push_policy") as client:
             self._is_rolled = False
-            warehouse_policy.push(client, policy)
+            if isinstance(self.place, Server) and self.topology.cluster:
+                cluster.push_policy(client, self.place, self.topology, policy)
+            else:
+                warehouse_policy.push(client, policy)
 
     def close(self) -> None:
         """Release the store. Closing twice is harmless."""
@@ -288,7 +337,7 @@ class Store:
             try:
                 yield self._check_open()
             except ClickHouseError as error:
-                raise StoreError(f"{what}: {_short(error)}") from error
+                raise StoreError(f"{what}: {short(error)}") from error
 
     def _check_open(self) -> Client:
         if self._client is None:
@@ -322,11 +371,11 @@ def _open_embedded(place: Embedded) -> Store:
         raise _busy(place)
     place.path.mkdir(parents=True, exist_ok=True)
     try:
-        client = clickhouse_connect.get_client(dsn=f"chdb://{place.path}", settings=_SETTINGS)
+        client = clickhouse_connect.get_client(dsn=f"chdb://{place.path}", settings=SETTINGS)
     except (ClickHouseError, RuntimeError) as error:
         if is_locked(place):
             raise _busy(place) from error
-        raise StoreError(f"cannot open {place}: {_short(error)}") from error
+        raise StoreError(f"cannot open {place}: {short(error)}") from error
     return Store(client, place)
 
 
@@ -337,38 +386,4 @@ def _busy(place: Embedded) -> StoreBusyError:
 
 
 def _open_server(place: Server) -> Store:
-    client = _connect(place if place.proxy_path else replace(place, database="default"))
-    if place.database != "default" and not place.proxy_path:
-        try:
-            named = {"database": place.database}
-            client.command("CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters=named)
-        finally:
-            client.close()
-        client = _connect(place)
-    return Store(client, place)
-
-
-def _connect(place: Server) -> Client:
-    import clickhouse_connect
-    from clickhouse_connect.driver.exceptions import ClickHouseError
-
-    try:
-        return clickhouse_connect.get_client(
-            host=place.host,
-            port=place.port,
-            username=None if place.token else place.user,
-            password=place.password,
-            database=place.database,
-            interface="https" if place.secure else "http",
-            proxy_path=place.proxy_path,
-            access_token=place.token or None,
-            settings=_SETTINGS,
-            autogenerate_session_id=False,
-        )
-    except ClickHouseError as error:
-        raise StoreError(f"cannot reach {place!r}: {_short(error)}") from error
-
-
-def _short(error: Exception) -> str:
-    """Return the first lines of a driver's error: it may quote a whole statement."""
-    return " ".join(str(error).split())[:600]
+    return Store(connect_and_create(place), place)

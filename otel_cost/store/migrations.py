@@ -12,6 +12,7 @@ from otel_cost.errors import StoreError
 from otel_cost.store import rollups
 from otel_cost.store.dsn import Embedded, Server
 from otel_cost.store.files import named_sql, sql_files, statements
+from otel_cost.store.topology import SINGLE, Topology
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -31,13 +32,30 @@ _RETIRED = ("link_payers",)
 _DROPPED = ""
 """Noted as the checksum of a view that was dropped."""
 ACCOUNTS = "<accounts of recent_traces>"
+SHOWN = "<database>"
+"""Stands in clickhouse/cluster/ for the database that shows all shards."""
+_RIVALS = "trace_id IN {rivals:Array(String)}"
+_ALL_RECORDS = """FROM charges FINAL
+        WHERE trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)}"""
+_ALL_RECORDS_OF_SHARDS = """FROM <database>.charges FINAL
+        WHERE trace_id GLOBAL IN (SELECT trace_id FROM recent_traces)
+            OR trace_id GLOBAL IN (SELECT trace_id FROM rival_traces)"""
 _MATERIALIZED = re.compile(
     r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S
 )
 
 
-def apply(client: Client, place: Embedded | Server) -> list[str]:
-    """Apply what is new and return its names, in order.
+def apply(client: Client, place: Embedded | Server, topology: Topology = SINGLE) -> list[str]:
+    """Apply what is new to the one database of a connection and return its names, in order.
+
+    Raises:
+        StoreError: A migration that was applied has since been edited.
+    """
+    return [*create(client, place, topology), *define(client, place, topology)]
+
+
+def create(client: Client, place: Embedded | Server, topology: Topology = SINGLE) -> list[str]:
+    """Apply the migrations that are new and return their names.
 
     Raises:
         StoreError: A migration that was applied has since been edited.
@@ -45,27 +63,52 @@ def apply(client: Client, place: Embedded | Server) -> list[str]:
     client.command(_HISTORY)
     applied = _applied(client)
     pending = [path for path in sql_files("migrations") if not _is_applied(path, applied)]
-    changed = [path for path in _views(place) if applied.get(_key(path)) != _checksum(path)]
     for path in pending:
         for statement in statements(path.read_text(encoding="utf-8")):
-            client.command(_with_credentials(statement, place))
+            client.command(topology.replicated(_with_credentials(statement, place)))
         _note(client, _key(path), _checksum(path))
+    return [_key(path) for path in pending]
+
+
+def define(
+    client: Client, place: Embedded | Server, topology: Topology = SINGLE, database: str = ""
+) -> list[str]:
+    """Bring the views and dictionaries to those of this version, and return the names of those that changed.
+
+    Args:
+        database: Of a cluster, the one that shows all shards.
+    """
+    return _define(client, place, _views(place, topology), database)
+
+
+def define_shown(client: Client, place: Server) -> list[str]:
+    """Bring the database that shows all shards of a cluster to the plain views of this version."""
+    client.command(_HISTORY)
+    return _define(client, place, [path for path in _views(place, SINGLE) if _is_shown(path)])
+
+
+def _define(client: Client, place: Embedded | Server, views: list[Path], database: str = "") -> list[str]:
+    applied = _applied(client)
+    changed = [path for path in views if applied.get(_key(path)) != _checksum(path, database)]
     for path in changed:
-        for statement in statements(_text(path)):
+        for statement in statements(_text(path, database)):
             _put_view(client, _with_credentials(statement, place), is_known=_key(path) in applied)
-        _note(client, _key(path), _checksum(path))
+        _note(client, _key(path), _checksum(path, database))
     retired = _retired(applied)
     for key in retired:  # last, so that what takes its place is there already
         client.command(f"DROP VIEW IF EXISTS {key.removeprefix('views/')}")
         _note(client, key, _DROPPED)
-    return [*(_key(path) for path in pending + changed), *retired]
+    return [*map(_key, changed), *retired]
 
 
-def pending(client: Client, place: Embedded | Server) -> list[str]:
+def pending(
+    client: Client, place: Embedded | Server, topology: Topology = SINGLE, database: str = ""
+) -> list[str]:
     """Return the names of what `apply` would do, without doing it."""
     applied = _applied(client) if has_history(client) else {}
-    files = [*sql_files("migrations"), *_views(place)]
-    return [*(_key(path) for path in files if applied.get(_key(path)) != _checksum(path)), *_retired(applied)]
+    files = [*sql_files("migrations"), *_views(place, topology)]
+    new = [_key(path) for path in files if applied.get(_key(path)) != _checksum(path, database)]
+    return [*new, *_retired(applied)]
 
 
 def _retired(applied: dict[str, str]) -> list[str]:
@@ -73,11 +116,38 @@ def _retired(applied: dict[str, str]) -> list[str]:
     return [key for key in (f"views/{name}" for name in _RETIRED) if key in applied]
 
 
-def _views(place: Embedded | Server) -> list[Path]:
+def _views(place: Embedded | Server, topology: Topology) -> list[Path]:
     """Return the view files in the order they are made. Only a server is fed by a Collector."""
-    extra = sql_files("server") if isinstance(place, Server) else []
-    rollups = sql_files("rollups") if isinstance(place, Server) else []
-    return [*_by_dependency([*sql_files("views"), *extra]), *rollups]
+    extra = [*sql_files("server"), *sql_files("cluster")] if topology.cluster else []
+    if isinstance(place, Server) and not topology.cluster:
+        extra = sql_files("server")
+    named = {path.stem: path for path in [*sql_files("views"), *extra]}
+    rolling = sql_files("rollups") if isinstance(place, Server) else []
+    return [*_by_dependency(list(named.values())), *rolling]
+
+
+def _is_shown(path: Path) -> bool:
+    """Whether a file makes what only reads, and reads tables: a plain view or a dictionary."""
+    (statement,) = statements(path.read_text(encoding="utf-8"))
+    is_of_node = "FROM system." in statement
+    return path.parent.name == "views" and statement.startswith("CREATE OR REPLACE") and not is_of_node
+
+
+def tables() -> list[str]:
+    """Return the statements of all migrations."""
+    return [text for path in sql_files("migrations") for text in statements(path.read_text(encoding="utf-8"))]
+
+
+def views(topology: Topology, database: str) -> list[str]:
+    """Return the statements of the views on a node of a cluster, in order. `database` shows all shards."""
+    paths = _views(Server("", 0), topology)
+    return [text for path in paths for text in statements(_text(path, database))]
+
+
+def shown_views() -> list[str]:
+    """Return the statements of the views of the database that shows all shards of a cluster, in order."""
+    paths = [path for path in _views(Server("", 0), SINGLE) if _is_shown(path)]
+    return [text for path in paths for text in statements(path.read_text(encoding="utf-8"))]
 
 
 def has_history(client: Client) -> bool:
@@ -148,21 +218,29 @@ def _key(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
 
 
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(_text(path).encode()).hexdigest()
+def _checksum(path: Path, database: str = "") -> str:
+    return hashlib.sha256(_text(path, database).encode()).hexdigest()
 
 
-def _text(path: Path) -> str:
-    """Return a file with the accounting query put in where it asks for it.
+def _text(path: Path, database: str = "") -> str:
+    """Return a file with what it asks for put in: the accounting query, the database that shows all shards.
 
     A parametrised view cannot be read by a refreshable one, so the query is repeated, but written once.
     """
     if path.parent.name == "rollups":
         return rollups.view_of(path)
     text = path.read_text(encoding="utf-8")
-    if ACCOUNTS not in text:
-        return text
-    (view,) = statements(named_sql("views", "accounts"))
-    query = view.partition("\nAS\n")[2]
-    query = query.replace("IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)")
-    return text.replace(ACCOUNTS, query.replace("trace_id IN {rivals:Array(String)}", "false"))
+    if ACCOUNTS in text:
+        (view,) = statements(named_sql("views", "accounts"))
+        query = view.partition("\nAS\n")[2]
+        query = _of_shard(query) if path.parent.name == "cluster" else query.replace(_RIVALS, "false")
+        query = query.replace("IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)")
+        text = text.replace(ACCOUNTS, query)
+    return text.replace(SHOWN, f"`{database}`")
+
+
+def _of_shard(query: str) -> str:
+    """Return the accounting query as a shard asks it, whose traces have rivals on others."""
+    if _ALL_RECORDS not in query:
+        raise StoreError("views/accounts.sql does not look for rivals where a shard would")
+    return query.replace(_ALL_RECORDS, _ALL_RECORDS_OF_SHARDS)

@@ -47,15 +47,17 @@ class ClockPeriod(NamedTuple):
     offset_s: int
 
 
-def push(client: Client, policy: Policy) -> None:
-    """Replace budgets and time zones by those of a policy, where they differ.
+def push(client: Client, policy: Policy) -> bool:
+    """Replace budgets and time zones by those of a policy, where they differ. Tells whether clocks did.
 
     Days are other days on another clock: when one changes, all rollups are made anew.
     """
     _put(client, "budgets", _BUDGETS, list(_budget_rows(policy)))
-    if _put(client, "time_zones", _TIME_ZONES, list(clock_periods(policy))):
-        client.command("SYSTEM RELOAD DICTIONARY time_zones_dictionary")
-        client.command("TRUNCATE TABLE rollup_states")
+    if not _put(client, "time_zones", _TIME_ZONES, list(clock_periods(policy))):
+        return False
+    client.command("SYSTEM RELOAD DICTIONARY time_zones_dictionary")
+    client.command("TRUNCATE TABLE rollup_states")
+    return True
 
 
 def _budget_rows(policy: Policy) -> Iterator[tuple[Any, ...]]:

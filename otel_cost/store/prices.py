@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,8 @@ _PATTERNS = {
     "values": "Array(String)",
 }
 
+_DICTIONARIES = ("model_patterns_dictionary", "tool_prices_dictionary", "prices_dictionary")
+
 
 def push(client: Client, book: PriceBook) -> bool:
     """Replace prices, model patterns and tool prices where they are another book's. Tells whether they were.
@@ -66,9 +68,21 @@ def push(client: Client, book: PriceBook) -> bool:
     replace(client, "model_patterns", _PATTERNS, [pattern_row(row) for row in book.pattern_rows()])
     replace(client, "tool_prices", _TOOLS, tools)
     replace(client, "prices", _PRICES, [price_row(row) for row in book.price_rows()])
-    for name in ("model_patterns_dictionary", "tool_prices_dictionary", "prices_dictionary"):
-        client.command(f"SYSTEM RELOAD DICTIONARY {name}")
+    reload(client)
     return True
+
+
+def reload(client: Client, names: Iterable[str] = _DICTIONARIES) -> None:
+    """Have dictionaries look at their tables again."""
+    for name in names:
+        client.command(f"SYSTEM RELOAD DICTIONARY {name}")
+
+
+def loaded(client: Client) -> list[str]:
+    """Return the dictionaries somebody has looked prices up in."""
+    asked = "SELECT name, status FROM system.dictionaries WHERE database = currentDatabase()"
+    known = {name for name, status in client.query(asked).result_rows if status == "LOADED"}
+    return [name for name in _DICTIONARIES if name in known]
 
 
 def price_row(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -156,10 +156,10 @@ class EmbeddedEngine:
 class ServerEngine:
     """A ClickHouse over HTTP, asked with its own `readonly` setting."""
 
-    def __init__(self, store: Server) -> None:
+    def __init__(self, store: Server, settings: Mapping[str, str | int]) -> None:
         import urllib3
 
-        self._store = store
+        self._settings = {name: str(value) for name, value in settings.items()}
         self._url = f"{'https' if store.secure else 'http'}://{store.host}:{store.port}{store.proxy_path}/"
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=MAX_EXECUTION_S + 10))
         self._headers = {"X-ClickHouse-User": store.user, "X-ClickHouse-Key": store.password}
@@ -170,7 +170,7 @@ class ServerEngine:
         """Send a statement to the server."""
         from urllib.parse import urlencode
 
-        fields = {name: _unquoted(value) for name, value in settings.items()}
+        fields = self._settings | {name: _unquoted(value) for name, value in settings.items()}
         fields |= {"database": database, "default_format": fmt, "readonly": _readonly(sql)}
         fields |= {f"param_{name}": value for name, value in params.items()}
         url = f"{self._url}?{urlencode(fields)}"
@@ -182,11 +182,15 @@ class ServerEngine:
         return Answer(response.data, fmt, *numbers)
 
 
-def open_reader(store: Embedded | Server) -> Reader:
-    """Return a reader of a store that this process has open, or of a server."""
+def open_reader(store: Embedded | Server, settings: Mapping[str, str | int] | None = None) -> Reader:
+    """Return a reader of a store that this process has open, or of a server.
+
+    Args:
+        settings: What every query on this server needs, as `Store.settings` says.
+    """
     if isinstance(store, Embedded):
         return Reader(EmbeddedEngine(store), DATABASE)
-    return Reader(ServerEngine(store), store.database)
+    return Reader(ServerEngine(store, settings or {}), store.database)
 
 
 def _readonly(sql: str) -> str:

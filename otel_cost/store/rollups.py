@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from otel_cost.errors import StoreError
 from otel_cost.store.dsn import Embedded, Server
-from otel_cost.store.files import named_sql, sql_files, statements
+from otel_cost.store.files import sql_files, statements
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -38,6 +38,11 @@ def roll(client: Client, place: Embedded | Server) -> int:
         StoreError: A server's views do not come to an end.
     """
     return _pass_here(client) if isinstance(place, Embedded) else _pass_there(client)
+
+
+def stale_days(client: Client) -> list[str]:
+    """Return the days that got spans since they were rolled up, the earliest first."""
+    return list(_stale(client))
 
 
 def view_of(path: Path) -> str:
@@ -98,8 +103,8 @@ class _Stale:
 
 def _stale(client: Client) -> dict[str, _Stale]:
     """Return the days that are behind."""
-    (statement,) = statements(named_sql("queries", "stale_days"))
-    rows = client.query(statement, settings={"log_comment": "stale_days"}).result_rows
+    asked = "SELECT utc_day, parts, rolled_parts FROM stale_days ORDER BY utc_day"
+    rows = client.query(asked, settings={"log_comment": "stale_days"}).result_rows
     return {str(day): _Stale(tuple(parts), tuple(rolled)) for day, parts, rolled in rows}
 
 

@@ -1,17 +1,20 @@
-"""A store with tables and prices, embedded and on a real server."""
+"""A store with tables and prices: embedded, on a real server, and on a cluster of two shards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from otel_cost.pricing import PriceBook
 from otel_cost.store import Store, open_store
+from otel_cost.store.cluster import opened_nodes
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import sql_files
 from otel_cost.store.rollups import view_name
-from tests.servers import clickhouse_server
+from otel_cost.store.topology import Topology
+from tests.servers import CLUSTER, clickhouse_cluster, clickhouse_server
 
 SPANS = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
 ROLLUPS = (
@@ -22,6 +25,27 @@ ROLLUPS = (
     "user_spend_days",
     "execution_days",
 )
+KINDS = {"chdb": "embedded_dsn", "server": "server_dsn", "cluster": "cluster_dsn"}
+"""Each kind of store, and the fixture that says where one is."""
+
+
+IN_EVERY_RUN = (
+    "test_queries",
+    "test_decisions",
+    "test_executions",
+    "test_native",
+    "test_cluster",
+    "test_rollups",
+)
+"""Modules whose tests on a cluster are not left to the slow matrix."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what takes long on a cluster to the slow matrix."""
+    for item in items:
+        if "[cluster" in item.name and item.path.stem not in IN_EVERY_RUN:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +53,13 @@ def server_dsn() -> Iterator[str]:
     """A database of a ClickHouse server, one for the whole run."""
     with clickhouse_server() as dsn:
         yield f"{dsn.removesuffix('default')}costs"
+
+
+@pytest.fixture(scope="session")
+def cluster_dsn() -> Iterator[str]:
+    """A database of a cluster of two shards, one for the whole run."""
+    with clickhouse_cluster() as running:
+        yield f"{running.dsn.removesuffix('default')}costs"
 
 
 @pytest.fixture(scope="session")
@@ -44,14 +75,20 @@ def book() -> PriceBook:
     return PriceBook.load()
 
 
-@pytest.fixture(scope="module", params=["chdb", "server"])
+@pytest.fixture(scope="module", params=list(KINDS))
 def opened_store(request: pytest.FixtureRequest, book: PriceBook) -> Iterator[Store]:
-    """A store of either kind, migrated and with prices."""
-    dsn = request.getfixturevalue("embedded_dsn" if request.param == "chdb" else "server_dsn")
-    with open_store(dsn) as store:
-        store.migrate()
-        store.push_prices(book)
+    """A store of each kind, migrated and with prices."""
+    with migrated_store(request, request.param, book) as store:
         set_refreshing(store, "STOP")
+        yield store
+
+
+@contextmanager
+def migrated_store(request: pytest.FixtureRequest, kind: str, book: PriceBook) -> Iterator[Store]:
+    """Open a store of a kind, with its tables and prices in place."""
+    with open_store(request.getfixturevalue(KINDS[kind])) as store:
+        store.migrate(Topology(CLUSTER) if kind == "cluster" else None)
+        store.push_prices(book)
         yield store
 
 
@@ -69,15 +106,26 @@ def set_refreshing(store: Store, verb: str) -> None:
 
 def _refreshing(store: Store, verb: str, *views: str) -> None:
     if isinstance(store.place, Server):
-        with store._statement("refreshing") as client:
-            for view in views:
-                client.command(f"SYSTEM {verb} VIEW {view}")
+        on_every_node(store, *(f"SYSTEM {verb} VIEW {view}" for view in views))
 
 
 def empty(store: Store) -> None:
     """Forget every span and what was added up of them."""
     rolling = [view_name(path) for path in sql_files("rollups")]
     _refreshing(store, "STOP", *rolling)
-    for table in (*SPANS, *ROLLUPS):
-        store.sql(f"TRUNCATE TABLE {table}", fmt="Null", readonly=False)
+    on_every_node(store, *(f"TRUNCATE TABLE {table}" for table in (*SPANS, *ROLLUPS)))
     _refreshing(store, "START", *rolling)
+
+
+def on_every_node(store: Store, *statements: str) -> None:
+    """Run statements where the tables are: in the store, or in the database of each node of a cluster."""
+    with store._statement("test") as client:
+        if not store.topology.cluster:
+            for statement in statements:
+                client.command(statement)
+            return
+        assert isinstance(store.place, Server)
+        with opened_nodes(client, store.place, store.topology) as nodes:
+            for statement in statements:
+                for node in nodes:
+                    node.own.command(statement)

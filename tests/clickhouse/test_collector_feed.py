@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -30,9 +30,9 @@ def fed_store(server_dsn: str, book: PriceBook) -> Iterator[Store]:
         yield store
 
 
-def _insert_like_a_collector(store: Store, case: suite.Case) -> None:
+def insert_like_a_collector(store: Store, requests: Iterable[spans.Request]) -> None:
     """Put spans into the table and nothing more: no accounting pass, none of our settings."""
-    rows = [row for request in case.requests() for row in flatten(request).rows]
+    rows = [row for request in requests for row in flatten(request).rows]
     columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
     with store._statement("insert") as client:
         names, types = list(SPAN_COLUMNS), list(SPAN_COLUMNS.values())
@@ -48,7 +48,7 @@ def test_a_refreshed_view_accounts_for_a_collector(fed_store: Store) -> None:
     ]
     assert len(cases) > 5
     for case in cases:
-        _insert_like_a_collector(fed_store, case)
+        insert_like_a_collector(fed_store, case.requests())
     for statement in ("SYSTEM REFRESH VIEW refresh_accounts", "SYSTEM WAIT VIEW refresh_accounts"):
         with fed_store._statement("refresh") as client:
             client.command(statement)

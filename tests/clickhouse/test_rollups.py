@@ -19,10 +19,9 @@ from otel_cost.errors import StoreError
 from otel_cost.server.spans import to_columns
 from otel_cost.store import Store, rollups
 from otel_cost.store.dsn import Embedded
-from otel_cost.store.files import named_sql, statements
 from tests.clickhouse import spans
 from tests.clickhouse.calls import Call, after, moment
-from tests.clickhouse.conftest import empty
+from tests.clickhouse.conftest import empty, on_every_node
 
 BEGIN = moment("2026-06-01 22:30")
 CALLS = [
@@ -121,7 +120,7 @@ def test_totals_are_the_truth_whatever_happens(
         sender.join()
     opened_store.roll()
     assert _said(opened_store) == _truth(CALLS)
-    assert opened_store.query("stale_days").rows == []
+    assert opened_store.stale_days() == []
     assert opened_store.query("reconcile", since="2026-06-01 00:00:00").rows == []
 
 
@@ -235,7 +234,7 @@ def test_a_day_outlives_its_charges(store: Store) -> None:
     _deliver(store, CALLS)
     store.roll()
     before = _said(store)
-    store.sql("ALTER TABLE charges DROP PARTITION '2026-06-01'", fmt="Null", readonly=False)
+    on_every_node(store, "ALTER TABLE charges DROP PARTITION '2026-06-01'")
     store.roll()
     assert _said(store) == before
     _deliver(store, [Call(99, 99, BEGIN)])
@@ -259,7 +258,7 @@ def test_reconciling_finds_spans_that_got_lost_between_tables(store: Store) -> N
     """A crash between otel_traces and the tables made of it is told by how many spans they lack."""
     _deliver(store, CALLS[:3])
     assert store.query("reconcile_spans", since="2026-06-01 00:00:00").rows == []
-    store.sql("TRUNCATE TABLE trace_links", fmt="Null", readonly=False)
+    on_every_node(store, "TRUNCATE TABLE trace_links")
     (found,) = store.query("reconcile_spans", since="2026-06-01 00:00:00").dicts()
     assert (found["received"], found["linked"], found["missing"]) == (3, 0, 3)
 
@@ -277,7 +276,5 @@ def test_parts_are_not_counted_by_a_merge(store: Store) -> None:
     for call in CALLS[:5]:
         _deliver(store, [call])
     store.roll()
-    store.sql("OPTIMIZE TABLE charges FINAL", fmt="Null", readonly=False)
-    store.sql("OPTIMIZE TABLE trace_links FINAL", fmt="Null", readonly=False)
-    (statement,) = statements(named_sql("queries", "stale_days"))
-    assert store.sql(statement, fmt="TSV") == b""
+    on_every_node(store, "OPTIMIZE TABLE charges FINAL", "OPTIMIZE TABLE trace_links FINAL")
+    assert store.stale_days() == []

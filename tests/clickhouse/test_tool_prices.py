@@ -12,6 +12,7 @@ import pytest
 from otel_cost.pricing import PriceBook
 from otel_cost.store import Store
 from tests.clickhouse import spans
+from tests.clickhouse.conftest import on_every_node
 from tests.clickhouse.test_agreement import _compared
 
 FILE = """
@@ -111,7 +112,7 @@ def test_prices_of_tools_change_with_the_book(
 def test_a_book_pushed_by_an_older_version_gets_its_tools(priced: tuple[Store, PriceBook]) -> None:
     """A store that has the prices of a book and not yet what tools cost is brought up to date."""
     store, made = priced
-    store.sql("TRUNCATE TABLE tool_prices", fmt="Null", readonly=False)
+    on_every_node(store, "TRUNCATE TABLE tool_prices")
     store.push_prices(made)
     spans.insert(store, [tool_call(1, "tavily_search")])
     assert costs(store) == ["0.008"]

@@ -1,0 +1,22 @@
+-- recent_traces: traces of this shard that got spans in the last two minutes, and those that share a response with a trace
+--                of any shard that did.
+-- Grain:     one row per trace
+-- Source:    trace_links and charges of this shard, and of all shards
+-- Read by:   cluster/refresh_accounts.sql, cluster/rival_traces.sql
+-- Takes the place of server/recent_traces.sql on a cluster. <database> is the database that shows all shards.
+CREATE OR REPLACE VIEW recent_traces
+AS
+SELECT trace_id
+FROM trace_links
+WHERE inserted_at > now() - INTERVAL 2 MINUTE
+UNION DISTINCT
+SELECT trace_id
+FROM charges
+WHERE response_key != 0
+    AND response_key IN (
+        SELECT response_key
+        FROM <database>.charges
+        WHERE response_key != 0 AND trace_id GLOBAL IN (
+            SELECT trace_id
+            FROM <database>.trace_links
+            WHERE inserted_at > now() - INTERVAL 2 MINUTE));

@@ -1,0 +1,208 @@
+"""Bring every node of a cluster to the schema of this version, and show all of them as one database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from otel_cost.errors import ConfigError
+from otel_cost.store import migrations, policy, prices, rollups
+from otel_cost.store.connection import connect_and_create
+from otel_cost.store.dsn import Server
+from otel_cost.store.files import named_sql, statements
+from otel_cost.store.topology import PER_NODE, TRACE_ID_COLUMNS, Topology, local_database, table_name
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+    from otel_cost.budgets import Policy
+    from otel_cost.pricing import PriceBook
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A server of the cluster, with a connection to each of its two databases."""
+
+    place: Server
+    own: Client
+    shown: Client
+
+
+def migrate(client: Client, place: Server, topology: Topology) -> list[str]:
+    """Apply what is new on each node and return the names, in order.
+
+    Tables come first everywhere: the views of one node read the tables of the others.
+
+    Raises:
+        ConfigError: The servers know no such cluster.
+        StoreError: A node cannot be reached, or a migration that was applied has since been edited.
+    """
+    applied: list[str] = []
+    with opened_nodes(client, place, topology) as nodes:
+        for node in nodes:
+            applied += migrations.create(node.own, node.place, topology)
+        for node in nodes:
+            _show_tables(node, topology)
+        for node in nodes:
+            applied += migrations.define(node.own, node.place, topology, place.database)
+            applied += migrations.define_shown(node.shown, node.place)
+    return list(dict.fromkeys(applied))
+
+
+def pending(client: Client, place: Server, topology: Topology) -> list[str]:
+    """Return the names of what `migrate` would do on any node, without doing it."""
+    found: list[str] = []
+    with opened_nodes(client, place, topology) as nodes:
+        for node in nodes:
+            found += migrations.pending(node.own, node.place, topology, place.database)
+    return list(dict.fromkeys(found))
+
+
+def push_prices(client: Client, place: Server, topology: Topology, book: PriceBook) -> None:
+    """Give every node the prices: each prices the spans it gets."""
+    with opened_nodes(client, place, topology) as nodes:
+        for node in nodes:
+            if prices.push(node.own, book):
+                prices.reload(node.shown, prices.loaded(node.shown))
+
+
+def push_policy(client: Client, place: Server, topology: Topology, own: Policy) -> None:
+    """Give every node the budgets and clocks: each rolls up the spans it has."""
+    with opened_nodes(client, place, topology) as nodes:
+        for node in nodes:
+            if policy.push(node.own, own):
+                node.shown.command("SYSTEM RELOAD DICTIONARY time_zones_dictionary")
+
+
+def roll(client: Client, place: Server, topology: Topology) -> None:
+    """Bring the rollups of every node up to date."""
+    with opened_nodes(client, place, topology) as nodes:
+        for node in nodes:
+            rollups.roll(node.own, node.place)
+
+
+def stale_days(client: Client, place: Server, topology: Topology) -> list[str]:
+    """Return the days that got spans on any node since they were rolled up there, the earliest first."""
+    with opened_nodes(client, place, topology) as nodes:
+        return sorted({day for node in nodes for day in rollups.stale_days(node.own)})
+
+
+def script(database: str, topology: Topology) -> Iterator[str]:
+    """Yield the statements that make the tables and views on every node, for those who apply DDL themselves.
+
+    Each is run once, on any node, which hands it on (`ON CLUSTER`). `migrate` brings the prices afterwards.
+    """
+    local = local_database(database)
+    for name in (local, database):
+        yield f"CREATE DATABASE IF NOT EXISTS {_identifier(name)} ON CLUSTER {_identifier(topology.cluster)}"
+    tables = list(migrations.tables())
+    yield f"USE {_identifier(local)}"
+    yield from (topology.on_cluster(topology.replicated(statement)) for statement in tables)
+    yield f"USE {_identifier(database)}"
+    for statement in tables:
+        if made := shown_table(statement, local, topology.cluster):
+            yield topology.on_cluster(made)
+    yield f"USE {_identifier(local)}"
+    yield from map(topology.on_cluster, migrations.views(topology, database))
+    yield f"USE {_identifier(database)}"
+    yield from map(topology.on_cluster, migrations.shown_views())
+
+
+@contextmanager
+def opened_nodes(client: Client, place: Server, topology: Topology) -> Iterator[list[Node]]:
+    """Yield every node of the cluster, connected."""
+    with ExitStack() as stack:
+        yield [_open_node(each, stack) for each in find_nodes(client, place, topology.cluster)]
+
+
+def find_nodes(client: Client, place: Server, cluster: str) -> list[Server]:
+    """Return where each server of a cluster is reached: the same user and database, its own host and port.
+
+    Raises:
+        ConfigError: The server's config has no such cluster.
+    """
+    names = [str(row[0]) for row in client.query("SELECT DISTINCT cluster FROM system.clusters").result_rows]
+    if cluster not in names:
+        known = ", ".join(sorted(names)) or "none"
+        raise ConfigError(
+            f"{place!r} knows no cluster {cluster!r}, only {known}; name one of remote_servers in its config"
+        )
+    (statement,) = statements(named_sql("cluster/setup", "nodes"))
+    rows: Sequence[Sequence[object]]
+    if place.secure:
+        hosts = "SELECT shard_num, host_name, 0 FROM system.clusters WHERE cluster = {cluster:String}"
+        rows = client.query(hosts, parameters={"cluster": cluster}).result_rows
+    else:
+        rows = client.query(statement, parameters={"cluster": cluster}).result_rows
+    return [replace(place, host=str(host), port=int(str(port)) or place.port) for _, host, port in rows]
+
+
+def _open_node(place: Server, stack: ExitStack) -> Node:
+    shown = connect_and_create(place)
+    stack.callback(shown.close)
+    own_place = replace(place, database=local_database(place.database))
+    own = connect_and_create(own_place)
+    stack.callback(own.close)
+    return Node(own_place, own, shown)
+
+
+def _show_tables(node: Node, topology: Topology) -> None:
+    """Make a table of all shards for each table of a node, anew where its columns changed."""
+    columns, shown = _columns(node.own), _columns(node.shown)
+    for statement in migrations.tables():
+        table = table_name(statement)
+        made = shown_table(statement, node.place.database, topology.cluster)
+        if made and shown.get(table) != columns[table]:
+            if table not in PER_NODE:
+                node.shown.command(f"DROP TABLE IF EXISTS {table}")
+            node.shown.command(made)
+
+
+def _columns(client: Client) -> dict[str, list[tuple[str, ...]]]:
+    """Return the columns of each table of a database."""
+    rows = client.query(
+        "SELECT table, name, type, default_kind, default_expression FROM system.columns"
+        " WHERE database = currentDatabase() ORDER BY table, position"
+    ).result_rows
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for table, *column in rows:
+        found.setdefault(str(table), []).append(tuple(str(part) for part in column))
+    return found
+
+
+def shown_table(statement: str, local: str, cluster: str) -> str:
+    """Return the statement that shows a table of every node as one, empty where there are no rows to show.
+
+    Args:
+        statement: Makes the table on a node.
+        local: The database it is in.
+    """
+    table = table_name(statement)
+    if not table or "MergeTree" not in statement:
+        return ""
+    (made,) = statements(
+        named_sql("cluster/setup", "per_node_table" if table in PER_NODE else "distributed_table")
+    )
+    key = next((name for name in TRACE_ID_COLUMNS if re.search(rf"^\s*{name}\s", statement, re.M)), "")
+    marks = {
+        "<table>": _identifier(table),
+        "<local>": _identifier(local),
+        "<cluster_name>": _text(cluster),
+        "<local_name>": _text(local),
+        "<table_name>": _text(table),
+        "<sharding_key>": f", cityHash64({key})" if key else "",
+    }
+    for mark, value in marks.items():
+        made = made.replace(mark, value)
+    return made
+
+
+def _identifier(name: str) -> str:
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
