@@ -35,7 +35,6 @@ IN_EVERY_RUN = (
     "test_executions",
     "test_native",
     "test_cluster",
-    "test_rollups",
 )
 """Modules whose tests on a cluster are not left to the slow matrix."""
 

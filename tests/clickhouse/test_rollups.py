@@ -249,7 +249,7 @@ def test_reconciling_finds_what_differs(store: Store) -> None:
     assert store.query("reconcile", since="2026-06-01 00:00:00").rows == []
     changed = "cost_usd + 1 AS cost_usd, version + 1 AS version"
     change = f"INSERT INTO spend_days SELECT * REPLACE ({changed}) FROM spend_days"
-    store.sql(change, fmt="Null", readonly=False)
+    on_every_node(store, change)
     (found,) = store.query("reconcile", since="2026-06-01 00:00:00").dicts()
     assert (found["table_name"], found["difference_usd"]) == ("spend_daily", Decimal(1))
 
