@@ -9,6 +9,10 @@ from pathlib import Path
 from otel_cost.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+ACCOUNTS = "<accounts of recent_traces>"
+REPRICED_ACCOUNTS = "<account_traces of repriced>"
+PRICING = "<pricing of charges>"
+"""Marks in a file where a part of another file stands: what is decided twice is written once."""
 _NAME = re.compile(r"[a-z0-9_]+")
 
 
@@ -30,7 +34,7 @@ def sql_files(folder: str) -> list[Path]:
 
 @lru_cache(maxsize=256)
 def named_sql(folder: str, name: str) -> str:
-    """Return the text of one SQL file.
+    """Return the text of one SQL file, with the parts of other files that it asks for.
 
     Raises:
         ConfigError: There is no file of that name.
@@ -39,7 +43,41 @@ def named_sql(folder: str, name: str) -> str:
     if not _NAME.fullmatch(name) or not path.is_file():
         known = ", ".join(file.stem for file in sql_files(folder))
         raise ConfigError(f"{name!r} is no file of clickhouse/{folder}; there are {known}")
-    return path.read_text(encoding="utf-8")
+    return with_parts(path.read_text(encoding="utf-8"))
+
+
+def with_parts(text: str) -> str:
+    """Return a file's text with the parts of other files put in where a mark asks for them.
+
+    A parametrised view cannot be read by a refreshable one, and no view can be told which table to read.
+    """
+    if ACCOUNTS in text:
+        recent = _query_of("accounts").replace(
+            "IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)"
+        )
+        text = text.replace(ACCOUNTS, recent.replace("trace_id IN {rivals:Array(String)}", "false"))
+    if REPRICED_ACCOUNTS in text:
+        text = text.replace(REPRICED_ACCOUNTS, _accounting_of("repriced"))
+    return text.replace(PRICING, _pricing()) if PRICING in text else text
+
+
+def _accounting_of(table: str) -> str:
+    """Return the accounting pass over a table like `charges`."""
+    (into,) = statements(named_sql("queries", "account_traces"))
+    view = _query_of("accounts").replace("charges FINAL", f"{table} FINAL")
+    into = into.replace("INSERT INTO charges", f"INSERT INTO {table}")
+    return re.sub(r"FROM accounts\(.*\)$", lambda _: f"FROM\n(\n{view}\n)", into)
+
+
+def _query_of(view: str) -> str:
+    (statement,) = statements(named_sql("views", view))
+    return statement.partition("\nAS\n")[2]
+
+
+def _pricing() -> str:
+    """Return the steps of the view that prices spans on arrival, over `asked` in place of `readings`."""
+    steps = _query_of("charge_readings").removeprefix("WITH\n").rpartition("\nSELECT\n")[0]
+    return re.sub(r"\breadings\b", "asked", steps).strip()
 
 
 def statements(text: str) -> list[str]:

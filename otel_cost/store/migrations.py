@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from otel_cost.errors import StoreError
 from otel_cost.store.dsn import Embedded, Server
-from otel_cost.store.files import named_sql, sql_files, statements
+from otel_cost.store.files import sql_files, statements, with_parts
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -29,7 +29,6 @@ _RETIRED = ("link_payers",)
 """Views of earlier versions. Named, because a view without a file may be a later version's."""
 _DROPPED = ""
 """Noted as the checksum of a view that was dropped."""
-ACCOUNTS = "<accounts of recent_traces>"
 _MATERIALIZED = re.compile(
     r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S
 )
@@ -151,14 +150,4 @@ def _checksum(path: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    """Return a file with the accounting query put in where it asks for it.
-
-    A parametrised view cannot be read by a refreshable one, so the query is repeated, but written once.
-    """
-    text = path.read_text(encoding="utf-8")
-    if ACCOUNTS not in text:
-        return text
-    (view,) = statements(named_sql("views", "accounts"))
-    query = view.partition("\nAS\n")[2]
-    query = query.replace("IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)")
-    return text.replace(ACCOUNTS, query.replace("trace_id IN {rivals:Array(String)}", "false"))
+    return with_parts(path.read_text(encoding="utf-8"))
