@@ -311,6 +311,8 @@ SELECT
     if(verdict.is_remainder, verdict.covered_list_cost_usd, NULL) AS covered_list_cost_usd,
     was.is_estimate AS is_estimate,
     was.has_reported_cost AS has_reported_cost,
+    was.reported_cost_usd AS reported_cost_usd,
+    was.is_provider_inferred AS is_provider_inferred,
     was.response_id AS response_id,
     was.status AS status,
     was.error_type AS error_type,
@@ -344,6 +346,8 @@ WHERE was.version < this.began
         OR was.counted != (verdict.reason = '')
         OR verdict.covered_tokens != was.covered_tokens
         OR (verdict.is_remainder AND NOT (verdict.covered_cost_usd <=> was.covered_cost_usd))
+        OR (verdict.is_remainder AND NOT (verdict.covered_list_cost_usd <=> was.covered_list_cost_usd))
+        OR (verdict.is_remainder AND isNull(was.cost_usd) != (verdict.unpriced_leaves > 0 OR isNull(was.whole_cost_usd)))
         OR mapExists((field, name) -> name != map(
             'agent_name', was.agent_name, 'component', was.component, 'environment', was.environment,
             'execution_id', was.execution_id, 'feature', was.feature, 'organization', was.organization,

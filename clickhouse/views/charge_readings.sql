@@ -7,6 +7,8 @@
 -- instrumentation computed. A span that names no provider gets that of its price entry. A tool costs what the customer's
 -- price files say, per call and per unit. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an
 -- insert, because a lookup tries thousands of patterns.
+-- The steps before the last SELECT price whatever stands in readings. queries/reprice_stage.sql has the same steps price
+-- old charges (otel_cost/store/files.py puts them in), so that amounts are computed here and nowhere else.
 CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
 TO charges
 AS
@@ -172,7 +174,15 @@ WITH
                 span_price_status != '', span_price_status,
                 reported_by = 'provider', 'provided',
                 reported_by = 'emitter' AND list_status = 'unpriced', 'estimated',
-                list_status) AS judged_status
+                list_status) AS price_status,
+            multiIf(
+                span_price_status != '', span_cost_usd,
+                reported_by = 'provider' OR (reported_by = 'emitter' AND list_status = 'unpriced'),
+                    CAST(round(reported_cost_usd, 12), 'Nullable(Decimal(38, 12))'),
+                net_amount) AS cost_usd,
+            if(span_price_status != '', span_list_cost_usd, list_amount) AS list_cost_usd,
+            multiIf(span_price_status != '', span_price_version, tool.1 != '', tool.5, card.6) AS price_version,
+            multiIf(span_price_status != '', span_price_model, tool.1 != '', tool.1, entry.2) AS price_model
         FROM listed
     )
 SELECT
@@ -205,17 +215,15 @@ SELECT
     image_output_tokens,
     web_searches,
     usage_marks,
-    multiIf(
-        span_price_status != '', span_cost_usd,
-        reported_by = 'provider' OR (reported_by = 'emitter' AND list_status = 'unpriced'),
-            CAST(round(reported_cost_usd, 12), 'Nullable(Decimal(38, 12))'),
-        net_amount) AS cost_usd,
-    if(span_price_status != '', span_list_cost_usd, list_amount) AS list_cost_usd,
-    judged_status AS price_status,
-    multiIf(span_price_status != '', span_price_version, tool.1 != '', tool.5, card.6) AS price_version,
-    multiIf(span_price_status != '', span_price_model, tool.1 != '', tool.1, entry.2) AS price_model,
+    cost_usd,
+    list_cost_usd,
+    price_status,
+    price_version,
+    price_model,
     is_estimate,
     isNotNull(reported_cost_usd) AS has_reported_cost,
+    CAST(round(reported_cost_usd, 12), 'Nullable(Decimal(38, 12))') AS reported_cost_usd,
+    judged.provider = '' AS is_provider_inferred,
     response_id,
     status,
     error_type,

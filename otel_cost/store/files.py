@@ -9,7 +9,19 @@ from pathlib import Path
 from otel_cost.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+ACCOUNTS = "<accounts of recent_traces>"
+REPRICED_ACCOUNTS = "<account_traces of repriced>"
+PRICING = "<pricing of charges>"
+"""Marks in a file where a part of another file stands: what is decided twice is written once."""
 _NAME = re.compile(r"[a-z0-9_]+")
+SHOWN = "<database>"
+"""Stands in clickhouse/cluster/ for the database that shows all shards."""
+_RIVALS = "trace_id IN {rivals:Array(String)}"
+_ALL_RECORDS = """FROM charges FINAL
+        WHERE trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)}"""
+_ALL_RECORDS_OF_SHARDS = """FROM <database>.charges FINAL
+        WHERE trace_id GLOBAL IN (SELECT trace_id FROM recent_traces)
+            OR trace_id GLOBAL IN (SELECT trace_id FROM rival_traces)"""
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +42,7 @@ def sql_files(folder: str) -> list[Path]:
 
 @lru_cache(maxsize=256)
 def named_sql(folder: str, name: str) -> str:
-    """Return the text of one SQL file.
+    """Return the text of one SQL file, with the parts of other files that it asks for.
 
     Raises:
         ConfigError: There is no file of that name.
@@ -39,7 +51,54 @@ def named_sql(folder: str, name: str) -> str:
     if not _NAME.fullmatch(name) or not path.is_file():
         known = ", ".join(file.stem for file in sql_files(folder))
         raise ConfigError(f"{name!r} is no file of clickhouse/{folder}; there are {known}")
-    return path.read_text(encoding="utf-8")
+    return with_parts(path.read_text(encoding="utf-8"))
+
+
+def with_parts(text: str, database: str = "", *, is_of_shard: bool = False) -> str:
+    """Return a file's text with the parts of other files put in where a mark asks for them.
+
+    A parametrised view cannot be read by a refreshable one, and no view can be told which table to read.
+
+    Args:
+        database: Of a cluster, the one that shows all shards.
+        is_of_shard: The accounting query is to look for rivals of its traces on other shards.
+    """
+    if ACCOUNTS in text:
+        query = _query_of("accounts")
+        query = _of_shard(query) if is_of_shard else query.replace(_RIVALS, "false")
+        query = query.replace("IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)")
+        text = text.replace(ACCOUNTS, query)
+    if REPRICED_ACCOUNTS in text:
+        text = text.replace(REPRICED_ACCOUNTS, _accounting_of("repriced"))
+    if PRICING in text:
+        text = text.replace(PRICING, _pricing())
+    return text.replace(SHOWN, f"`{database}`")
+
+
+def _of_shard(query: str) -> str:
+    """Return the accounting query as a shard asks it, whose traces have rivals on others."""
+    if _ALL_RECORDS not in query:
+        raise ConfigError("views/accounts.sql does not look for rivals where a shard would")
+    return query.replace(_ALL_RECORDS, _ALL_RECORDS_OF_SHARDS)
+
+
+def _accounting_of(table: str) -> str:
+    """Return the accounting pass over a table like `charges`."""
+    (into,) = statements(named_sql("queries", "account_traces"))
+    view = _query_of("accounts").replace("charges FINAL", f"{table} FINAL")
+    into = into.replace("INSERT INTO charges", f"INSERT INTO {table}")
+    return re.sub(r"FROM accounts\(.*\)$", lambda _: f"FROM\n(\n{view}\n)", into)
+
+
+def _query_of(view: str) -> str:
+    (statement,) = statements(named_sql("views", view))
+    return statement.partition("\nAS\n")[2]
+
+
+def _pricing() -> str:
+    """Return the steps of the view that prices spans on arrival, over `asked` in place of `readings`."""
+    steps = _query_of("charge_readings").removeprefix("WITH\n").rpartition("\nSELECT\n")[0]
+    return re.sub(r"\breadings\b", "asked", steps).strip()
 
 
 def statements(text: str) -> list[str]:

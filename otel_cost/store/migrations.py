@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from otel_cost.errors import StoreError
 from otel_cost.store import rollups
 from otel_cost.store.dsn import Embedded, Server
-from otel_cost.store.files import named_sql, sql_files, statements
+from otel_cost.store.files import sql_files, statements, with_parts
 from otel_cost.store.topology import SINGLE, Topology
 
 if TYPE_CHECKING:
@@ -31,15 +31,6 @@ _RETIRED = ("link_payers",)
 """Views of earlier versions. Named, because a view without a file may be a later version's."""
 _DROPPED = ""
 """Noted as the checksum of a view that was dropped."""
-ACCOUNTS = "<accounts of recent_traces>"
-SHOWN = "<database>"
-"""Stands in clickhouse/cluster/ for the database that shows all shards."""
-_RIVALS = "trace_id IN {rivals:Array(String)}"
-_ALL_RECORDS = """FROM charges FINAL
-        WHERE trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)}"""
-_ALL_RECORDS_OF_SHARDS = """FROM <database>.charges FINAL
-        WHERE trace_id GLOBAL IN (SELECT trace_id FROM recent_traces)
-            OR trace_id GLOBAL IN (SELECT trace_id FROM rival_traces)"""
 _MATERIALIZED = re.compile(
     r"CREATE\s+MATERIALIZED\s+VIEW\s+IF\s+NOT\s+EXISTS\s+(\w+)(.*?)\bAS\b\s+(?=SELECT|WITH)", re.S
 )
@@ -223,24 +214,8 @@ def _checksum(path: Path, database: str = "") -> str:
 
 
 def _text(path: Path, database: str = "") -> str:
-    """Return a file with what it asks for put in: the accounting query, the database that shows all shards.
-
-    A parametrised view cannot be read by a refreshable one, so the query is repeated, but written once.
-    """
+    """Return a file with what it asks for put in. `database` shows all shards of a cluster."""
     if path.parent.name == "rollups":
         return rollups.view_of(path)
     text = path.read_text(encoding="utf-8")
-    if ACCOUNTS in text:
-        (view,) = statements(named_sql("views", "accounts"))
-        query = view.partition("\nAS\n")[2]
-        query = _of_shard(query) if path.parent.name == "cluster" else query.replace(_RIVALS, "false")
-        query = query.replace("IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)")
-        text = text.replace(ACCOUNTS, query)
-    return text.replace(SHOWN, f"`{database}`")
-
-
-def _of_shard(query: str) -> str:
-    """Return the accounting query as a shard asks it, whose traces have rivals on others."""
-    if _ALL_RECORDS not in query:
-        raise StoreError("views/accounts.sql does not look for rivals where a shard would")
-    return query.replace(_ALL_RECORDS, _ALL_RECORDS_OF_SHARDS)
+    return with_parts(text, database, is_of_shard=path.parent.name == "cluster")
