@@ -131,7 +131,7 @@ class Ticket:
         self.span = trace.get_current_span()
         self._more: list[Hold] = []
         self._is_closed = False
-        self.metered = guard.unmetered.admitted(budget, call.model)
+        self.metered = guard.unmetered.admitted(budget, call.model, self.span)
 
     def keep_up(self, answer: Answer) -> None:
         """Hold more for an answer that is longer than what was held for it.
@@ -318,17 +318,19 @@ class Guard:
             partial = self._partial_usage(ticket, answer)
             picousd = self._price_answer(ticket, answer, partial)
             return Cost(picousd, *partial.totals, partial, is_partial=True)
+        inputs, outputs = usage.totals
         with contained("learn from an answer"):
             self.bounds.learn(
                 ticket.call,
-                *usage.totals,
+                inputs,
+                outputs,
                 answer.text,
                 usage.output_tokens,
                 conversation=ticket.conversation,
                 response_id=answer.response_id,
             )
         unsaid = usage if ticket.change is not None and ticket.change.hides_usage else None
-        return Cost(self._price_answer(ticket, answer, usage), *usage.totals, unsaid)
+        return Cost(self._price_answer(ticket, answer, usage), inputs, outputs, unsaid)
 
     def _price_answer(self, ticket: Ticket, answer: Answer, usage: Usage) -> int:
         return self._price(ticket.call, usage, answer.model, answer.service_tier)
@@ -623,12 +625,15 @@ class Guard:
 
     def _bound_cost(self, call: ModelCall, bound: Bound) -> int:
         """Return the most that tokens cost: input may all be written to a cache, which costs more."""
-        output = bound.output_tokens
-        usages = [Usage(input_tokens=bound.input_tokens, output_tokens=output)]
-        if call.writes_cache:
-            usages.append(Usage(cache_write_1h_tokens=bound.input_tokens, output_tokens=output))
-            usages.append(Usage(cache_write_tokens=bound.input_tokens, output_tokens=output))
-        return max(self._price(call, usage) for usage in usages)
+        inputs, output = bound
+        plain = self._price(call, Usage(input_tokens=inputs, output_tokens=output))
+        if not call.writes_cache:
+            return plain
+        written = (
+            Usage(cache_write_1h_tokens=inputs, output_tokens=output),
+            Usage(cache_write_tokens=inputs, output_tokens=output),
+        )
+        return max(plain, *(self._price(call, usage) for usage in written))
 
     def _most_cost(self, call: ModelCall) -> int:
         """Return the most that a call can cost, of a model that no estimate can be made of yet; else 0."""
@@ -655,12 +660,10 @@ class Guard:
     def _known_price(
         self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = ""
     ) -> int | None:
-        tier = service_tier or call.service_tier or None
+        tier, provider, at = service_tier or call.service_tier or None, call.provider or None, time.time_ns()
         for name in (model, call.model) if model else (call.model,):
             try:
-                priced = self.book.price(
-                    usage, model=name, provider=call.provider or None, at=time.time_ns(), service_tier=tier
-                )
+                priced = self.book.price(usage, model=name, provider=provider, at=at, service_tier=tier)
             except UnknownModelError:
                 continue
             if priced.cost_picousd is not None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeGuard
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from otel_cost import documents
 from otel_cost.guard.encodings import decoder
@@ -29,7 +30,9 @@ _USAGE_PLACES = (
     ("x_groq", "usage"),  # Groq
     ("meta",),  # Cohere v1
 )
-_OUTPUT_KEYS = tuple(path[0] for path in documents.PROVIDER_USAGE["output_tokens"])
+_OUTPUT_KEYS = frozenset(path[0] for path in documents.PROVIDER_USAGE["output_tokens"])
+_TOTALS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
+"""Amounts that tell something even at 0; a part that is 0 is as good as not said."""
 _NAMES = frozenset({"id", "model", "modelVersion", "responseId", "service_tier", "serviceTier"})
 _USAGE_HOLDERS = frozenset(place[0] for place in _USAGE_PLACES)
 _TEXT_KEYS = frozenset(
@@ -77,6 +80,18 @@ class Answer:
             Gemini's events say what was used so far.
     """
 
+    __slots__ = (
+        "_has_ended",
+        "_reported",
+        "_told",
+        "is_final",
+        "model",
+        "output_bytes",
+        "output_events",
+        "response_id",
+        "service_tier",
+    )
+
     def __init__(self) -> None:
         self.model = ""
         self.response_id = ""
@@ -115,22 +130,22 @@ class Answer:
 
     def _usage(self, operation: str) -> Usage | None:
         reported = documents.provider_usage(self._reported)
-        counts = {name: count for name, count in reported.items() if _is_count(count)}
+        counts = {
+            name: count
+            for name, count in reported.items()
+            if type(count) is int and 0 <= count <= MAX_COUNT and (count or name in _TOTALS)
+        }
         exclusive = documents.input_excludes_cache(self._reported)
         return to_usage(counts, exclusive=exclusive, operation=operation)
 
     def take(self, document: Json, *, is_whole: bool = False) -> None:
         """Learn from a whole answer, or from one event of a streamed one."""
-        written = 0 if is_whole else event_bytes(document)
-        self.output_bytes += written
-        self.output_events += written > 0
+        if not is_whole and (written := event_bytes(document)):
+            self.output_bytes += written
+            self.output_events += 1
         self._has_ended = self._has_ended or is_whole or not _goes_on(document)
-        for place in () if _USAGE_HOLDERS.isdisjoint(document) else _USAGE_PLACES:
-            found = _at(document, place)
-            if isinstance(found, dict) and found:
-                is_start = document.get("type") == "message_start"
-                self._merge({**found, "output_tokens": None} if is_start else found)
-                self.is_final = self.is_final or (self._has_ended and not is_start)
+        if not _USAGE_HOLDERS.isdisjoint(document):
+            self._take_usage(document)
         if "prompt_eval_count" in document or "eval_count" in document:
             # https://docs.ollama.com/api#response: on the last line of a stream
             self._merge(
@@ -144,22 +159,36 @@ class Answer:
         if is_whole and not self.is_final:  # else its text tells nothing that its usage does not
             self.output_bytes += text_bytes(document)
 
+    def _take_usage(self, document: Json) -> None:
+        for place in _USAGE_PLACES:
+            if place[0] not in document:
+                continue
+            found = _at(document, place)
+            if isinstance(found, dict) and found:
+                is_start = document.get("type") == "message_start"
+                self._merge({**found, "output_tokens": None} if is_start else found)
+                self.is_final = self.is_final or (self._has_ended and not is_start)
+
     def _merge(self, usage: Mapping[str, Any]) -> None:
         """Later amounts replace earlier ones: streams repeat running totals."""
         for units in ("billed_units", "tokens"):  # Cohere
-            if isinstance(usage.get(units), Mapping):
+            if units in usage and isinstance(usage[units], dict):
                 usage = usage[units]
                 break
-        self._reported.update({name: value for name, value in usage.items() if value is not None})
-        if any(usage.get(key) is not None for key in _OUTPUT_KEYS):
+        said = {name: value for name, value in usage.items() if value is not None}
+        self._reported.update(said)
+        if not _OUTPUT_KEYS.isdisjoint(said):
             self._told = self.text
 
     def _name(self, document: Json) -> None:
-        for holder in (document, document.get("response"), document.get("message"), self._reported):
-            if isinstance(holder, dict) and not _NAMES.isdisjoint(holder):
+        self._name_of(document)
+        for holder in (document.get("response"), document.get("message"), self._reported):
+            if holder and isinstance(holder, dict):
                 self._name_of(holder)
 
     def _name_of(self, holder: Json) -> None:
+        if _NAMES.isdisjoint(holder):
+            return
         model = holder.get("model") or holder.get("modelVersion")
         if isinstance(model, str):
             self.model = model
@@ -193,8 +222,9 @@ class Reader:
         """Take the next bytes of the response, as they were sent or with their encoding undone."""
         if self._gave_up or not data:
             return
-        self._pending += data if is_decoded or self._decode is None else self._decode(data)
-        for document in self._split(self._pending, False):
+        if self._decode is not None and not is_decoded:
+            data = self._decode(data)
+        for document in self._split(self._pending, data, False):
             self.answer.take(document)
         if len(self._pending) > MAX_PENDING_BYTES:
             self._gave_up = True
@@ -203,19 +233,29 @@ class Reader:
     def finish(self) -> Answer:
         """Return what is known once no more bytes come."""
         if not self._gave_up:
-            for document in self._split(self._pending, True):
+            for document in self._split(self._pending, b"", True):
                 self.answer.take(document, is_whole=self._split is _document)
         return self.answer
 
 
 def read_answer(body: bytes, content_type: str = "") -> Answer:
     """Return what a whole answer says, be it a document or a stream that was read to its end."""
-    reader = Reader(content_type)
-    reader.feed(body)
-    return reader.finish()
+    if _splitter(content_type) is not _document or len(body) > MAX_PENDING_BYTES:
+        reader = Reader(content_type)
+        reader.feed(body)
+        return reader.finish()
+    answer = Answer()
+    for document in _parse(body):
+        answer.take(document, is_whole=True)
+    return answer
 
 
-def _splitter(content_type: str) -> Any:
+Splitter = Callable[[bytearray, bytes, bool], Iterable[Json]]
+"""Takes further bytes, and whether they are the last; reads what is whole by now and keeps the rest."""
+
+
+@lru_cache(maxsize=64)
+def _splitter(content_type: str) -> Splitter:
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return _events
@@ -226,37 +266,41 @@ def _splitter(content_type: str) -> Any:
     return _document
 
 
-def _events(pending: bytearray, is_end: bool) -> Iterator[Json]:
+def _events(pending: bytearray, data: bytes, is_end: bool) -> Iterable[Json]:
     """Events of one data line each: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    for line in _lines(pending, is_end):
-        if line.startswith(b"data:"):
-            yield from _parse(line[5:])
+    found: list[Json] = []
+    for line in _lines(pending, data, is_end):
+        if line[:5] == b"data:":
+            found += _parse(line[5:])
+    return found
 
 
-def _json_lines(pending: bytearray, is_end: bool) -> Iterator[Json]:
-    for line in _lines(pending, is_end):
-        yield from _parse(line)
+def _json_lines(pending: bytearray, data: bytes, is_end: bool) -> Iterable[Json]:
+    return [document for line in _lines(pending, data, is_end) for document in _parse(line)]
 
 
-def _lines(pending: bytearray, is_end: bool) -> Iterator[bytes]:
-    while (end := pending.find(b"\n")) >= 0:
-        line = bytes(pending[:end])
-        del pending[: end + 1]
-        yield line
-    if is_end and pending:
-        yield bytes(pending)
+def _lines(pending: bytearray, data: bytes, is_end: bool) -> list[bytes]:
+    whole, newline, rest = (data, b"\n", b"") if is_end else data.rpartition(b"\n")
+    if newline and pending:
+        whole = bytes(pending) + whole
         pending.clear()
+    pending += rest
+    return whole.split(b"\n") if newline else []
 
 
-def _document(pending: bytearray, is_end: bool) -> Iterator[Json]:
+def _document(pending: bytearray, data: bytes, is_end: bool) -> Iterable[Json]:
     """One document, or the array that Gemini streams when it is not asked for events."""
-    if is_end and pending:
-        yield from _parse(bytes(pending))
-        pending.clear()
+    pending += data
+    if not is_end:
+        return ()
+    whole = bytes(pending)
+    pending.clear()
+    return _parse(whole)
 
 
-def _aws_messages(pending: bytearray, is_end: bool) -> Iterator[Json]:
+def _aws_messages(pending: bytearray, data: bytes, is_end: bool) -> Iterator[Json]:
     """Lengths, headers, payload, checksums: https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html."""
+    pending += data
     while len(pending) >= 16:
         total, headers = struct.unpack_from("!II", pending)
         if total < 16 or headers > total - 16:
@@ -283,17 +327,22 @@ def _invoked(document: Json) -> Iterator[Json]:
     yield from _parse(content)
 
 
-def _parse(text: bytes) -> Iterator[Json]:
+_JSON = json.JSONDecoder()
+
+
+def _parse(text: bytes) -> Iterable[Json]:
+    """Return the objects that a text holds, in an array or alone; none where it is not JSON."""
     text = text.strip()
     if text[:1] not in (b"{", b"["):
-        return
+        return ()
     try:
-        read = json.loads(text.decode())
+        decoded = text.decode()
+        read, end = _JSON.raw_decode(decoded)  # as `json.loads`, which looks for blanks around it first
     except (ValueError, RecursionError):
-        return
-    for document in read if isinstance(read, list) else (read,):
-        if isinstance(document, dict):
-            yield document
+        return ()
+    if end != len(decoded):
+        return ()
+    return [item for item in read if isinstance(item, dict)] if isinstance(read, list) else (read,)
 
 
 def _goes_on(event: Json) -> bool:
@@ -315,33 +364,26 @@ def event_bytes(event: Json) -> int:
     return text_bytes(event)
 
 
-_CONTAINERS = (dict, list)
-
-
-def text_bytes(value: Any, *, key: str = "") -> int:
-    """Return the UTF-8 bytes of the text that a piece of an answer holds."""
-    if isinstance(value, str):
-        return _size(value) if key in _TEXT_KEYS else 0
-    total = 0
-    if isinstance(value, dict):
+def text_bytes(value: Any, key: str = "") -> int:
+    """Return the UTF-8 bytes of the text that a piece of an answer holds; `value` is as JSON is read."""
+    kind = type(value)
+    if kind is dict:
+        total = 0
         for name, item in value.items():
-            if isinstance(item, str):
+            kind = type(item)
+            if kind is str:
                 if name in _TEXT_KEYS:
                     total += _size(item)
-            elif isinstance(item, _CONTAINERS):
-                total += text_bytes(item, key=name)
-    elif isinstance(value, list):
-        for item in value:
-            total += text_bytes(item, key=key)
-    return total
+            elif kind is dict or kind is list:
+                total += text_bytes(item, name)
+        return total
+    if kind is list:
+        return sum([text_bytes(item, key) for item in value])
+    return _size(value) if kind is str and key in _TEXT_KEYS else 0
 
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
 
 
 def _at(document: Any, place: tuple[str, ...]) -> Any:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from otel_cost.guard.answers import NO_TEXT, Text
 from otel_cost.guard.calls import CHAT, COMPLETIONS, EMBEDDINGS, OLLAMA, RESPONSES, ModelCall
-from otel_cost.guard.prompts import SEAM_TOKENS, Sketch, most_tokens, new_part, sketch
+from otel_cost.guard.prompts import SEAM_TOKENS, Sketch, least_most_tokens, most_tokens, new_part, sketch
 
 MARGIN = 1.1
 """Times the most tokens that a model was seen to make of a prompt, where its tokenizer is dearer than those
@@ -90,7 +90,8 @@ class _Rate:
     def learn(self, units: int, tokens: int) -> None:
         self.units += units
         self.tokens += tokens
-        self.lowest, self.highest = min(self.lowest, tokens / units), max(self.highest, tokens / units)
+        rate = tokens / units
+        self.lowest, self.highest = min(self.lowest, rate), max(self.highest, rate)
 
     def spread(self) -> float:
         return self.highest / self.lowest
@@ -123,7 +124,8 @@ class _Learnt:
         self.input_tokens += input_tokens
         self.tokens_per_byte = max(self.tokens_per_byte, input_tokens / len(prompt))
         counted = max(0, input_tokens - OVERHEAD_TOKENS)
-        self.tokens_per_most = max(self.tokens_per_most, counted / most_tokens(prompt))
+        if counted * MARGIN > least_most_tokens(len(prompt)):  # else it is no dearer than was measured
+            self.tokens_per_most = max(self.tokens_per_most, counted / most_tokens(prompt))
 
     def learn_answer(self, output_tokens: int, text: Text, text_tokens: int) -> None:
         self.answers += 1
@@ -176,10 +178,13 @@ class Bounds:
         Args:
             conversation: What tells conversations apart; 0 where it is not known.
         """
-        text = self._most(call, call.prompt)
+        text = None
         if counted := self._before(call, conversation):
             added = self._most(call, new_part(call.prompt, counted.sketch))
-            text = min(text, counted.input_tokens + added + SEAM_TOKENS)
+            text = counted.input_tokens + added + SEAM_TOKENS
+        if text is None or text > least_most_tokens(len(call.prompt)):
+            whole = self._most(call, call.prompt)
+            text = whole if text is None else min(text, whole)
         output = UNLIMITED_OUTPUT_TOKENS if call.output_limit is None else call.output_limit
         return _bound(call, text + self._kept(call), output)
 
@@ -243,17 +248,20 @@ class Bounds:
         is_whole = bool(call.prompt) and not call.files and not call.history
         counted = _Counted(sketch(call.prompt), input_tokens) if is_whole and conversation else None
         with self._lock:
-            learnt = self._learnt.setdefault((call.provider, call.model), _Learnt())
+            learnt = self._learnt.get((call.provider, call.model))
+            if learnt is None:
+                learnt = _Learnt()
+                _remember(self._learnt, (call.provider, call.model), learnt, MAX_MODELS)
             learnt.learn_answer(output_tokens, text, text_tokens)
             if is_whole:
                 learnt.learn_prompt(call.prompt, input_tokens)
-            _trim(self._learnt, MAX_MODELS)
             if counted:
-                _remember(self._counted, (call.provider, call.model, conversation), counted)
-                _trim(self._counted, MAX_CONVERSATIONS)
-            for name in filter(None, (call.history, response_id)):
-                _remember(self._histories, name, input_tokens + output_tokens)
-            _trim(self._histories, MAX_HISTORIES)
+                name = (call.provider, call.model, conversation)
+                _remember(self._counted, name, counted, MAX_CONVERSATIONS)
+            if call.history:
+                _remember(self._histories, call.history, input_tokens + output_tokens, MAX_HISTORIES)
+            if response_id:
+                _remember(self._histories, response_id, input_tokens + output_tokens, MAX_HISTORIES)
 
     def _most(self, call: ModelCall, text: bytes) -> int:
         """Return how many tokens a text can be to this model: never more than it has bytes."""
@@ -271,13 +279,10 @@ class Bounds:
         return self._histories.get(call.history, UNKNOWN_HISTORY_TOKENS) if call.history else 0
 
 
-def _remember(memory: OrderedDict[K, V], name: K, value: V) -> None:
+def _remember(memory: OrderedDict[K, V], name: K, value: V, size: int) -> None:
     memory[name] = value
     memory.move_to_end(name)
-
-
-def _trim(memory: OrderedDict[K, V], size: int) -> None:
-    while len(memory) > size:
+    if len(memory) > size:
         memory.popitem(last=False)
 
 

@@ -20,6 +20,7 @@ CHAT, COMPLETIONS, RESPONSES, MESSAGES = "chat", "completions", "responses", "me
 GEMINI, CONVERSE, INVOKE, COHERE, OLLAMA = "gemini", "converse", "invoke", "cohere", "ollama"
 EMBEDDINGS, OTHER = "embeddings", "other"
 
+_HISTORIES = {"previous_response_id": None, "conversation": None, "cachedContent": None, "prompt": None}
 _PROMPTS = frozenset({"contents", "input", "inputs", "instances", "messages", "prompt"})
 _NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files|batches)/?\Z", re.IGNORECASE)
 """Ends of paths that take a prompt and bill for no answer."""
@@ -27,7 +28,17 @@ _NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files|batches)/?\Z
 _FILE_KEYS = frozenset(
     {"data", "image_url", "url", "uri", "fileUri", "bytes", "file_data", "images", "result"}
 )
-_FILE_MARK = re.compile(b'"(?:%b)"' % "|".join(sorted(_FILE_KEYS)).encode())
+_CACHE_KEYS = frozenset({"cache_control", "cachePoint"})
+"""How a request asks for a part of its prompt to be kept: Anthropic's and Bedrock's."""
+_MARKS = re.compile(
+    b'"(?=[%b])(?:(%b)|%b)"'  # few words begin with one of these letters, so few are looked at
+    % (
+        "".join(sorted({key[0] for key in _FILE_KEYS | _CACHE_KEYS})).encode(),
+        "|".join(sorted(_CACHE_KEYS)).encode(),
+        "|".join(sorted(_FILE_KEYS)).encode(),
+    )
+)
+"""Finds both kinds of keys in one pass; the first group is one that asks for a cache."""
 _MIN_FILE_BYTES = 512
 
 
@@ -239,6 +250,8 @@ def recognise(
         provider, model = provider or said.provider, model or said.model
     elif not model and not route.seller:
         return None
+    text = body.encode() if isinstance(body, str) else body or b""
+    has_files, writes_cache = _marked(text)
     return ModelCall(
         route.api,
         provider,
@@ -247,9 +260,9 @@ def recognise(
         route.api.is_stream(route.path, read),
         output_limit(route.api, read),
         read,
-        *_parted(body, read),
+        *(_parted(text, read) if has_files else (text, 0, 0)),
         _text(read.get("service_tier") or read.get("serviceTier")),
-        _mentions(body, "cache_control") or _mentions(body, "cachePoint"),
+        writes_cache,
         _history(read),
         url,
     )
@@ -296,10 +309,10 @@ def _route(url: str) -> _Route:
 
 def output_limit(api: Api, body: Json) -> int | None:
     """Return how many output tokens a request allows, over all of its answers; None when it does not say."""
-    each = _first_count(body, api.output_limits)
-    if each is None:
-        return None
-    return each * max([1, *_counts(body, api.answers)])
+    for place in api.output_limits:
+        if each := _count(body, place):
+            return each * max([1, *[_count(body, place) for place in api.answers]])
+    return None
 
 
 def _parse(body: bytes | str | None) -> Json:
@@ -316,19 +329,21 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _mentions(body: bytes | str | None, word: str) -> bool:
-    if not body:
-        return False
-    return word in body if isinstance(body, str) else word.encode() in body
+def _marked(text: bytes) -> tuple[bool, bool]:
+    """Return whether a body may hold files, and whether it asks for a part of it to be kept."""
+    has_files = writes_cache = False
+    for found in _MARKS.finditer(text):
+        if found[1]:
+            writes_cache = True
+        else:
+            has_files = True
+        if has_files and writes_cache:
+            break
+    return has_files, writes_cache
 
 
-def _parted(body: bytes | str | None, read: Json) -> tuple[bytes, int, int]:
+def _parted(text: bytes, read: Json) -> tuple[bytes, int, int]:
     """Return a body without its files, the bytes of these, and how many there are."""
-    if not body:
-        return b"", 0, 0
-    text = body if isinstance(body, bytes) else body.encode()
-    if not _FILE_MARK.search(text):
-        return text, 0, 0
     files = list(_files(read))
     for file in filter(None, files):
         text = text.replace(file.encode(), b"")
@@ -357,7 +372,9 @@ def _history(body: Json) -> str:
 
     https://platform.openai.com/docs/guides/conversation-state, https://ai.google.dev/gemini-api/docs/caching
     """
-    for key in ("previous_response_id", "conversation", "cachedContent", "prompt"):
+    if _HISTORIES.keys().isdisjoint(body):
+        return ""
+    for key in _HISTORIES:
         value = body.get(key)
         named = value.get("id") if isinstance(value, dict) else value
         if isinstance(named, str) and named and (key != "prompt" or value is not named):
@@ -365,14 +382,9 @@ def _history(body: Json) -> str:
     return ""
 
 
-def _first_count(body: Json, places: tuple[tuple[str, ...], ...]) -> int | None:
-    return next(_counts(body, places), None)
-
-
-def _counts(body: Json, places: tuple[tuple[str, ...], ...]) -> Iterator[int]:
-    for place in places:
-        value: Any = body
-        for key in place:
-            value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            yield value
+def _count(body: Json, place: tuple[str, ...]) -> int:
+    """Return the number that stands at a place; 0 where there is none above it."""
+    value: Any = body
+    for key in place:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if type(value) is int and value > 0 else 0

@@ -10,7 +10,6 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -181,24 +180,29 @@ async def _admit_async(call: ModelCall | None, sleep: Callable[[float], Awaitabl
         return None
 
 
-@contextmanager
-def _sending(ticket: Ticket, unsent: tuple[type[BaseException], ...]) -> Iterator[None]:
+class _sending:  # noqa: N801 (reads as a statement: `with _sending(ticket, unsent):`)
     """Send an admitted call: what it sends through is not asked again, and an error settles it.
 
     Args:
         unsent: Errors of a request that never left, for which nothing is billed.
     """
-    token = _is_inside.set(True)
-    try:
-        yield
-    except BaseException as error:
-        if any(isinstance(reason, unsent) for reason in _reasons(error)):
-            ticket.refused()
+
+    __slots__ = ("_ticket", "_token", "_unsent")
+
+    def __init__(self, ticket: Ticket, unsent: tuple[type[BaseException], ...]) -> None:
+        self._ticket, self._unsent = ticket, unsent
+
+    def __enter__(self) -> None:
+        self._token = _is_inside.set(True)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        _is_inside.reset(self._token)
+        if error is None:
+            return
+        if any(isinstance(reason, self._unsent) for reason in _reasons(error)):
+            self._ticket.refused()
         else:
-            ticket.lost()
-        raise
-    finally:
-        _is_inside.reset(token)
+            self._ticket.lost()
 
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:

@@ -28,6 +28,8 @@ def decoder(content_encoding: str) -> Decode | None:
     Raises:
         LookupError: It is an encoding that nothing here undoes.
     """
+    if not content_encoding:
+        return None
     codings = [coding.strip().lower() for coding in content_encoding.split(",")]
     decoders = [_decoder(coding) for coding in reversed(codings) if coding not in ("", "identity")]
     if len(decoders) < 2:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from otel_cost import attributes as names
@@ -44,8 +44,7 @@ LAST_NOTE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """A way of sending a call.
 
     Attributes:
@@ -334,7 +333,15 @@ def _spent_ratio(balance: Balance) -> Fraction:
 def is_reached(ratio: float | None, balance: Balance) -> bool:
     """Whether so much of a limit is spent, by the ratio as it was written: 0.1 is a tenth exactly."""
     limit, settled, _ = balance
-    return ratio is not None and limit is not None and settled >= limit * Decimal(str(ratio))
+    if ratio is None or limit is None:
+        return False
+    numerator, denominator = _as_written(ratio)
+    return settled * denominator >= limit * numerator
+
+
+@lru_cache(maxsize=16)
+def _as_written(ratio: float) -> tuple[int, int]:
+    return Decimal(str(ratio)).as_integer_ratio()
 
 
 def may_fit(refusal: Refusal) -> bool:

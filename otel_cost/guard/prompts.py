@@ -42,27 +42,32 @@ def most_tokens(text: bytes) -> int:
     return others + math.ceil(MOST_TOKENS_PER_LETTER * (len(text) - others))
 
 
+def least_most_tokens(size: int) -> float:
+    """Return what `most_tokens` is at least, for a text of so many bytes."""
+    return MOST_TOKENS_PER_LETTER * size
+
+
 def sketch(text: bytes) -> Sketch:
     """Return what is needed to tell later what another prompt has in common with this one."""
-    size = len(text)
+    size, view = len(text), memoryview(text)
     block = max(LEAST_BLOCK_BYTES, -(-size // BLOCKS))
-    head = tuple(crc32(text[at : at + block]) for at in range(0, size - block + 1, block))
-    tail = tuple(crc32(text[at - block : at]) for at in range(size, block - 1, -block))
-    return Sketch(size, block, head, tail)
+    head = [crc32(view[at : at + block]) for at in range(0, size - block + 1, block)]
+    tail = [crc32(view[at - block : at]) for at in range(size, block - 1, -block)]
+    return Sketch(size, block, tuple(head), tuple(tail))
 
 
 def new_part(text: bytes, before: Sketch) -> bytes:
     """Return what of a prompt is not in the earlier one, some common bytes on both sides included."""
-    size, block = len(text), before.block
+    size, block, view = len(text), before.block, memoryview(text)
     start = 0
     for checksum in before.head:
-        if start + block > size or crc32(text[start : start + block]) != checksum:
+        if start + block > size or crc32(view[start : start + block]) != checksum:
             break
         start += block
     end, common = size, min(size, before.size) - start
     for checksum in before.tail:
         common -= block
-        if common < 0 or crc32(text[end - block : end]) != checksum:
+        if common < 0 or crc32(view[end - block : end]) != checksum:
             break
         end -= block
     return text[start:end]

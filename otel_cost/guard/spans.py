@@ -76,9 +76,8 @@ class Unmetered:
         """Take a new lock; the collector may end a span while its thread has it."""
         self._lock = threading.RLock()
 
-    def admitted(self, budget: Budget, model: str) -> Metered:
+    def admitted(self, budget: Budget, model: str, current: trace.Span) -> Metered:
         """Note a call that a client is about to send, and the span around it."""
-        current = trace.get_current_span()
         call = Metered(budget.execution_id, model, time.time_ns())
         with self._lock:
             _put(self._calls, id(call), call, MAX_CALLS)

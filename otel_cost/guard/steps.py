@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from otel_cost.detectors import Step, ToolCallOutcome, fingerprint, sketch
@@ -69,9 +69,9 @@ class _Came(NamedTuple):
 class _Tail:
     """The end of a history: the model's last turn, and what came after it."""
 
-    asked: list[_Asked] = field(default_factory=list)
-    came: list[_Came] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    asked: list[_Asked]
+    came: list[_Came]
+    said: list[str]
 
 
 def read_step(call: ModelCall) -> Step:
@@ -90,28 +90,35 @@ def _step(body: Json, form: _Form) -> Step:
     if not items:
         return Step()
     tail = _tail(items, form)
-    calls = tuple(_outcome(asked, came) for asked, came in _pairs(tail))
+    asked = tail.asked
+    calls = tuple([_outcome(*pair) for pair in _pairs(tail)]) if asked else ()
     news = None if calls else _news(tail)
-    marks = [
-        len(items),
-        form.link(body),
-        [one.call_id for one in tail.asked],
-        [_key(one) for one in calls],
-        news,
-    ]
-    first = next((item for item in _objects(items[:MAX_SYSTEM_ITEMS]) if not _is_system(item)), None)
+    ids, keys = tuple([one.call_id for one in asked]), tuple([_key(one) for one in calls])
     return Step(
         calls,
-        is_malformed=any(_is_malformed(one) for one in tail.asked),
-        news=news,
-        tail=fingerprint(repr(marks)),
-        conversation=fingerprint(_opening([form.system(body), first])),
+        any(map(_is_malformed, asked)),
+        news,
+        _mark(len(items), form.link(body), ids, keys, news),
+        _mark(*_pieces([form.system(body), _first(items)])),
     )
+
+
+def _mark(*parts: object) -> int:
+    """Return 64 bits that stand for values in this process, and are never 0."""
+    return hash(parts) or 1
+
+
+def _first(items: list[Any]) -> Json | None:
+    """Return what the conversation begins with, behind what the system says."""
+    for item in items[:MAX_SYSTEM_ITEMS]:
+        if isinstance(item, dict) and not _is_system(item):
+            return item
+    return None
 
 
 def _tail(items: list[Any], form: _Form) -> _Tail:
     """Walk from the end to the beginning of the model's last turn."""
-    tail, is_in_turn = _Tail(), False
+    tail, is_in_turn = _Tail([], [], []), False
     recent = _objects(items[-MAX_ITEMS:])
     while len(recent) > 1 and form.is_model(recent[-1]):  # an answer begun for the model to go on with
         recent.pop()
@@ -215,8 +222,12 @@ def _clip(text: str) -> str:
 
 def _opening(values: list[Any]) -> str:
     """Return the first few thousand characters of the texts in values, without walking all of them."""
+    return "\0".join(_pieces(values))
+
+
+def _pieces(values: list[Any]) -> list[str]:
     found: list[str] = []
-    pending, room = list(reversed(values)), MAX_OPENING
+    pending, room = values[::-1], MAX_OPENING
     for _ in range(MAX_OPENING_PARTS):
         if not pending or room <= 0:
             break
@@ -225,14 +236,14 @@ def _opening(values: list[Any]) -> str:
             found.append(value[:room])
             room -= len(found[-1])
         elif isinstance(value, list):
-            pending.extend(reversed(value[:MAX_OPENING_PARTS]))
+            pending += value[:MAX_OPENING_PARTS][::-1]
         elif isinstance(value, dict):
-            pending.extend(value.get(key) for key in ("parts", "content", "text") if key in value)
-    return "\0".join(found)
+            pending += [value[key] for key in ("parts", "content", "text") if key in value]
+    return found
 
 
 def _objects(value: Any) -> list[Json]:
-    return [item for item in _list(value) if isinstance(item, dict)]
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _list(value: Any) -> list[Any]:

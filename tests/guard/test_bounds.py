@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from otel_cost.guard.bounds import UNKNOWN_HISTORY_TOKENS, Bounds
 from otel_cost.guard.calls import ModelCall, recognise
-from otel_cost.guard.prompts import SEAM_TOKENS, most_tokens, new_part, sketch
+from otel_cost.guard.prompts import SEAM_TOKENS, least_most_tokens, most_tokens, new_part, sketch
 from otel_cost.guard.steps import read_step
 from tests.data import lines
 
@@ -98,6 +98,12 @@ def test_no_text_has_more_tokens_than_bounded(kind: str) -> None:
 def test_no_unicode_has_more_tokens_than_bounded(text: str) -> None:
     """The same for any text there is; a short one may be of letters that make no word."""
     assert tokens(text) <= most_tokens(text.encode()) + SEAM_TOKENS
+
+
+@given(st.binary(max_size=400) | st.text("abcdefghij ").map(str.encode))
+def test_the_size_of_a_text_tells_the_least_of_its_bound(text: bytes) -> None:
+    """A prompt is only gone through where that can lower its bound."""
+    assert least_most_tokens(len(text)) <= most_tokens(text) <= len(text)
 
 
 @settings(max_examples=200, deadline=None)

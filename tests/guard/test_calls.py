@@ -224,6 +224,22 @@ def test_files_are_not_prompt() -> None:
     assert (linked.files, linked.file_bytes) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("part", "writes_cache"),
+    [
+        ({"text": "hi", "cache_control": {"type": "ephemeral"}}, True),
+        ({"cachePoint": {"type": "default"}}, True),
+        ({"data": "x", "cache_control": {"type": "ephemeral"}}, True),
+        ({"text": 'what does "cache_control": {} do?', "data": "x"}, False),
+    ],
+)
+def test_a_cache_is_asked_for_by_a_key(part: dict[str, Any], writes_cache: bool) -> None:
+    """A prompt that talks of caching is not held at the dearer rate of what writes a cache."""
+    body = {"model": "claude-sonnet-4-6", "messages": [{"role": "user", "content": [part]}]}
+    found = call("https://api.anthropic.com/v1/messages", body)
+    assert found.writes_cache is writes_cache
+
+
 def test_long_text_under_a_files_key_is_prompt() -> None:
     """Prose cannot pass for a file: it has blanks."""
     found = call(f"{OPENAI}/chat/completions", {"model": "g", "data": "some words " * 100})
