@@ -92,6 +92,29 @@ def test_a_retired_view_is_dropped(fresh: Store, own_files: Path, monkeypatch: p
     assert fresh.sql("EXISTS VIEW charge_readings", fmt="TSV") == b"1\n"
 
 
+def test_a_filled_store_gets_new_codecs_and_keeps_its_rows(fresh: Store, own_files: Path) -> None:
+    """Rows that were written before stay as they were, before and after they are merged."""
+    later = {path: path.read_text() for path in own_files.glob("migrations/0012_*")}
+    for path in later:
+        path.unlink()
+    fresh.migrate()
+    columns = "trace_id, span_id, started_at, cost_usd, model, response_id"
+    row = "SELECT 't', 's', toDateTime64('2026-06-01 12:00:00.123456789', 9), 0.001234567891, 'm', 'r'"
+    fresh.sql(f"INSERT INTO charges ({columns}) {row}", fmt="Null", readonly=False)
+    before = fresh.sql(f"SELECT {columns} FROM charges", fmt="TSV")
+    for path, text in later.items():
+        path.write_text(text)
+    assert fresh.migrate() == ["migrations/0012_alter_charges", "migrations/0012_alter_trace_links"]
+    assert fresh.sql(f"SELECT {columns} FROM charges", fmt="TSV") == before
+    fresh.sql("OPTIMIZE TABLE charges FINAL", fmt="Null", readonly=False)
+    assert fresh.sql(f"SELECT {columns} FROM charges", fmt="TSV") == before
+    codec = "SELECT compression_codec FROM system.columns WHERE database = currentDatabase()"
+    assert (
+        fresh.sql(f"{codec} AND table = 'charges' AND name = 'started_at'", fmt="TSV")
+        == b"CODEC(T64, ZSTD(1))\n"
+    )
+
+
 @pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_file_says_what_it_is_for(path: Path) -> None:
     """A header names the file and its readers; no wildcard hides a column, no line is too long to read."""
