@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -147,6 +148,16 @@ USERS = """
 """
 
 
+def with_users(*files: Path) -> str:
+    """Return `USERS` with what the files of a users.d directory add."""
+    made = ElementTree.fromstring(f"<clickhouse>{USERS}</clickhouse>")
+    for file in files:
+        for part in ElementTree.parse(file).getroot():
+            known = made.find(part.tag)
+            (made if known is None else known).extend([part] if known is None else list(part))
+    return "".join(ElementTree.tostring(part, encoding="unicode") for part in made)
+
+
 @contextlib.contextmanager
 def _running(
     path: Path, ports: tuple[int, int], config: str = "", users: str = ""
@@ -160,11 +171,12 @@ def _running(
             server_command(path, *ports, own), cwd=path, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         try:
-            wait_until_ready(f"http://127.0.0.1:{ports[0]}/ping", process)
+            try:
+                wait_until_ready(f"http://127.0.0.1:{ports[0]}/ping", process)
+            except RuntimeError as error:
+                log.seek(0)
+                raise RuntimeError(f"{error}: {log.read()[-2000:].decode(errors='replace')}") from None
             yield process
-        except RuntimeError as error:
-            log.seek(0)
-            raise RuntimeError(f"{error}: {log.read()[-2000:].decode(errors='replace')}") from None
         finally:
             stop(process)
 

@@ -188,6 +188,13 @@ def migrate(
     replicated: Annotated[
         bool, typer.Option("--replicated", help="Give the tables of an empty store Replicated engines.")
     ] = False,
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles",
+            help="Also make the roles otel_cost_reader, _grafana, _writer and _control on a server.",
+        ),
+    ] = False,
     script: Annotated[
         bool,
         typer.Option(
@@ -204,6 +211,7 @@ def migrate(
         applied = opened.migrate(Topology(cluster, replicated) if cluster or replicated else None)
         opened.push_prices(PriceBook.load(Config.load().prices))
         opened.push_policy(Policy.load())
+        applied += opened.grant() if roles else []
     if as_json:
         write_json({"applied": applied})
         return

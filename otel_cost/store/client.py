@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from otel_cost.errors import StoreBusyError, StoreError
-from otel_cost.store import cluster, migrations, prices, rollups
+from otel_cost.errors import ConfigError, StoreBusyError, StoreError
+from otel_cost.store import access, cluster, migrations, prices, rollups
 from otel_cost.store import policy as warehouse_policy
 from otel_cost.store.connection import SETTINGS, connect_and_create, short
 from otel_cost.store.dsn import Embedded, Server, default_dsn, is_locked, parse_dsn, served_by
@@ -135,6 +135,18 @@ class Store:
             if isinstance(self.place, Server) and self.topology.cluster:
                 return cluster.pending(client, self.place, self.topology)
             return migrations.pending(client, self.place, self.topology)
+
+    def grant(self) -> list[str]:
+        """Make or change the roles of clickhouse/access for this store. Returns the names of their files.
+
+        Raises:
+            ConfigError: The store is embedded, and has no users.
+            StoreError: The user may not, or the server's users are in config files.
+        """
+        if not isinstance(self.place, Server) or self.place.proxy_path:
+            raise ConfigError(f"{self.place} has no users; roles are for a ClickHouse server")
+        with self._statement("grant") as client:
+            return access.grant(client, self.place, self.topology)
 
     def is_empty(self) -> bool:
         """Whether no migration was ever applied here."""

@@ -97,17 +97,17 @@ def script(database: str, topology: Topology) -> Iterator[str]:
     """
     local = local_database(database)
     for name in (local, database):
-        yield f"CREATE DATABASE IF NOT EXISTS {_identifier(name)} ON CLUSTER {_identifier(topology.cluster)}"
+        yield f"CREATE DATABASE IF NOT EXISTS {identifier(name)} ON CLUSTER {identifier(topology.cluster)}"
     tables = list(migrations.tables())
-    yield f"USE {_identifier(local)}"
+    yield f"USE {identifier(local)}"
     yield from (topology.on_cluster(topology.replicated(statement)) for statement in tables)
-    yield f"USE {_identifier(database)}"
+    yield f"USE {identifier(database)}"
     for statement in tables:
         if made := shown_table(statement, local, topology.cluster):
             yield topology.on_cluster(made)
-    yield f"USE {_identifier(local)}"
+    yield f"USE {identifier(local)}"
     yield from map(topology.on_cluster, migrations.views(topology, database))
-    yield f"USE {_identifier(database)}"
+    yield f"USE {identifier(database)}"
     yield from map(topology.on_cluster, migrations.shown_views())
 
 
@@ -188,8 +188,8 @@ def shown_table(statement: str, local: str, cluster: str) -> str:
     )
     key = next((name for name in TRACE_ID_COLUMNS if re.search(rf"^\s*{name}\s", statement, re.M)), "")
     marks = {
-        "<table>": _identifier(table),
-        "<local>": _identifier(local),
+        "<table>": identifier(table),
+        "<local>": identifier(local),
         "<cluster_name>": _text(cluster),
         "<local_name>": _text(local),
         "<table_name>": _text(table),
@@ -200,7 +200,8 @@ def shown_table(statement: str, local: str, cluster: str) -> str:
     return made
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
+    """Return a name as a statement has it."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 

@@ -11,6 +11,8 @@ from otel_cost.store.dsn import Server
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
+_MAY_NOT = ("ACCESS_DENIED", "READONLY")
+"""What a server answers to who only reads or inserts."""
 SETTINGS = {"session_timezone": "UTC", "date_time_output_format": "simple"}
 """Settings of every connection, embedded ones too."""
 
@@ -43,12 +45,17 @@ def connect(place: Server) -> Client:
 
 def connect_and_create(place: Server) -> Client:
     """Return a connection to a database, which is made where it is missing and the user may make it."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     if place.database == "default" or place.proxy_path:
         return connect(place)
     client = connect(replace(place, database="default"))
     try:
         named = {"database": place.database}
         client.command("CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters=named)
+    except ClickHouseError as error:
+        if not any(f"({code})" in str(error) for code in _MAY_NOT):
+            raise StoreError(f"cannot make {place!r}: {short(error)}") from error
     finally:
         client.close()
     return connect(place)

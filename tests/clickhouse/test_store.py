@@ -18,6 +18,16 @@ from otel_cost.store.period import EPOCH, parse_since
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)
 
+HOSTILE = {
+    "or": "x' OR 1=1 --",
+    "drop": "'; DROP TABLE charges; --",
+    "unicode": "ü€😀\u202e\ufeff",
+    "backslashes": "\\' OR 1=1 --\\",
+    "control": "a\tb\nc\rd",
+    "nul": "a\0b",
+    "braces": "{x:String} %(x)s",
+    "long": "x" * 100_000,
+}
 HOLD = """
 import sys
 from otel_cost.store import open_store
@@ -113,11 +123,14 @@ def test_reading_cannot_write(store: Store) -> None:
     assert store.sql("SELECT count() FROM trace_links", fmt="TSV") == b"0\n"
 
 
-def test_parameters_are_not_text(store: Store) -> None:
-    """A parameter is a value, whatever is in it."""
-    hostile = "x' OR 1=1 --"
-    answer = store.sql("SELECT {value:String} AS value", {"value": hostile}, fmt="TSVRaw")
-    assert answer.decode() == hostile + "\n"
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_parameters_are_not_text(store: Store, value: str) -> None:
+    """A parameter is a value, whatever is in it, in named queries and in queries of one's own."""
+    answer = store.sql("SELECT {value:String} AS value, length(value) AS bytes", {"value": value})
+    assert json.loads(answer) == {"value": value, "bytes": len(value.encode())}
+    assert store.query("find_traces", id=value).rows == []
+    assert store.query("trace_totals", trace_ids=[value]).dicts()[0]["model_calls"] == 0
+    assert store.sql("SELECT count() FROM charges", fmt="TSV") == b"0\n"
 
 
 def test_an_incomplete_batch_is_refused(store: Store) -> None:
