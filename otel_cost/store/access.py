@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from otel_cost.store.cluster import identifier, opened_nodes
 from otel_cost.store.dsn import Server
-from otel_cost.store.files import named_sql, sql_files, statements
-from otel_cost.store.migrations import SHOWN
+from otel_cost.store.files import SHOWN, named_sql, sql_files, statements
 from otel_cost.store.topology import Topology, local_database
 
 if TYPE_CHECKING:

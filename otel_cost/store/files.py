@@ -72,7 +72,7 @@ def with_parts(text: str, database: str = "", *, is_of_shard: bool = False) -> s
         text = text.replace(REPRICED_ACCOUNTS, _accounting_of("repriced"))
     if PRICING in text:
         text = text.replace(PRICING, _pricing())
-    return text.replace(SHOWN, f"`{database}`")
+    return text.replace(SHOWN, f"`{database}`") if database else text
 
 
 def _of_shard(query: str) -> str:
