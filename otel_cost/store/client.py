@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
     from otel_cost.pricing import PriceBook
+    from otel_cost.store.price_changes import BookChange
 
 TRACES_PER_PASS = 2_000
 """Traces looked at by one accounting statement; bounds its memory and the length of its parameter."""
@@ -157,13 +158,17 @@ class Store:
 
         Traces that hold another record of one of their responses are decided with them.
         """
+        for touched, far in self.to_account(trace_ids):
+            self.run("account_traces", trace_ids=touched, rivals=far)
+
+    def to_account(self, trace_ids: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
+        """Yield which traces are to be decided together, and which others to look at for it, pass by pass."""
         remaining = iter(sorted(set(trace_ids)))
         while some := list(islice(remaining, TRACES_PER_PASS)):
             near = self._traces("related_traces", some)
             touched = [*some, *near] if near else self._traces("traces_to_account", some)
             if touched:
-                far = self._traces("related_traces", touched) if near else []
-                self._run("account_traces", trace_ids=touched, rivals=far)
+                yield touched, self._traces("related_traces", touched) if near else []
 
     def _traces(self, query: str, trace_ids: list[str]) -> list[str]:
         return [row[0] for row in self.query(query, trace_ids=trace_ids).rows]
@@ -218,10 +223,16 @@ class Store:
     def _reader(self) -> Reader:
         return open_reader(self.place)
 
-    def push_prices(self, book: PriceBook) -> None:
-        """Replace the prices and model patterns by those of a price book, when they differ."""
+    def push_prices(self, book: PriceBook, *, dry_run: bool = False) -> BookChange:
+        """Replace the prices and model patterns by those of a price book, when they differ.
+
+        Spans that come from then on are priced by it. What was there is kept in `price_changes`.
+
+        Args:
+            dry_run: Change nothing, and return what would change.
+        """
         with self._statement("push_prices") as client:
-            prices.push(client, book)
+            return prices.compare(client, book) if dry_run else prices.push(client, book)
 
     def close(self) -> None:
         """Release the store. Closing twice is harmless."""
@@ -230,10 +241,21 @@ class Store:
             if client is not None:
                 client.close()
 
-    def _run(self, name: str, **params: Any) -> None:
+    def run(self, name: str, settings: Mapping[str, Any] = WRITE, **params: Any) -> None:
+        """Run the named statement `queries/<name>.sql`, which changes something, with typed parameters.
+
+        Raises:
+            ConfigError: There is no statement of that name.
+            StoreError: The store refused it.
+        """
         with self._statement(name) as client:
             for statement in statements(named_sql("queries", name)):
-                client.command(statement, parameters=params, settings={"log_comment": name, **WRITE})
+                client.command(statement, parameters=params, settings={"log_comment": name, **settings})
+
+    def insert_row(self, table: str, row: Mapping[str, Any]) -> None:
+        """Add one row to a table of notes, by the names of its columns."""
+        with self._statement(f"insert into {table}") as client:
+            client.insert(table, [list(row.values())], column_names=list(row))
 
     @contextmanager
     def _statement(self, what: str) -> Iterator[Client]:
