@@ -316,7 +316,11 @@ class PriceBook:
         """Yield the rates for a database; see `price_rows.rows`."""
         from otel_cost.price_rows import rows
 
+        seen = set()
         for entry in self.entries():
+            if (entry.provider, entry.model) in seen:
+                continue  # a price file's entry is before the one it covers
+            seen.add((entry.provider, entry.model))
             for tier in self.service_tiers(entry):
                 yield from rows(entry, tier, self.schedule(entry, tier), self.version)
 

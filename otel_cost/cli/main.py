@@ -23,6 +23,7 @@ MODULES = {
     "sql": "reports",
     "price": "price",
     "prices": "price",
+    "reprice": "reprice",
     "budgets": "budgets",
     "migrate": "reports",
     "doctor": "agents",

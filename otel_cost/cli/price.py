@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from otel_cost.errors import ConfigError
 from otel_cost.price_batch import moment, price_call, price_lines
 from otel_cost.pricing import PriceBook
 
+if TYPE_CHECKING:
+    from otel_cost.store.price_changes import BookChange
+
 app = typer.Typer(no_args_is_help=True)
 prices_app = typer.Typer(no_args_is_help=True, help="What the price book knows, and how old it is.")
 app.add_typer(prices_app, name="prices")
@@ -26,6 +29,9 @@ out = Console(highlight=False)
 
 PRICES_VARIABLE = "OTEL_COST_PRICES"
 FAILED = 1
+SUBJECTS = {"model": "models", "rates": "rate periods", "tool": "tools"}
+SHOWN_CHANGES = 20
+"""Rates shown one by one; a new catalogue has hundreds."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Tokens = Annotated[int | None, typer.Option(min=0, show_default=False)]
@@ -231,6 +237,51 @@ def _show_unpriced(rows: list[dict[str, Any]]) -> None:
         known = "has one in this book" if row["is_priced_now"] else ""
         table.add_row(row["provider"], row["model"], f"{row['calls']:,}", row["last_seen_on"], known)
     out.print(table)
+
+
+@prices_app.command("push")
+def push_prices(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+    store: Annotated[
+        str | None, typer.Option("--store", "--dsn", help="Where spans are kept. Default: OTEL_COST_STORE.")
+    ] = None,
+) -> None:
+    """Bring this book, your price files included, to the store, which prices spans by it from then on.
+
+    `otel-cost reprice` prices what is there already.
+    """
+    from otel_cost.cli.reports import open_changeable, write_json
+
+    book = load_book()
+    with open_changeable(store) as opened:
+        found = opened.push_prices(book, dry_run=dry_run)
+    if as_json:
+        write_json(found.as_dict())
+        return
+    _show_change(found, "would become" if dry_run else "are now")
+
+
+def _show_change(found: BookChange, verb: str) -> None:
+    if not found.changes:
+        out.print(f"the store has these prices: {found.new_version}", soft_wrap=True)
+        return
+    out.print(
+        f"prices were: {found.old_version or 'none'}\nprices {verb}: {found.new_version}", soft_wrap=True
+    )
+    for subject in ("model", "rates", "tool"):
+        counts = [f"{found.count(subject, change):,} {change}" for change in ("added", "changed", "removed")]
+        out.print(f"{SUBJECTS[subject]}: {', '.join(counts)}")
+    detailed = [each for each in found.changes if each.subject in ("rates", "tool")]
+    for each in detailed[:SHOWN_CHANGES]:
+        parts = [f"{name} {old or 'none'} -> {new or 'none'}" for name, old, new in each.differences()]
+        since = f" from {each.valid_from:%Y-%m-%d}" if each.valid_from else ""
+        who = " / ".join(filter(None, (each.provider, each.model, each.service_tier)))
+        out.print(f"{each.change} {who}{since}: {', '.join(parts)}", markup=False, soft_wrap=True)
+    if len(detailed) > SHOWN_CHANGES:
+        out.print(f"and {len(detailed) - SHOWN_CHANGES:,} more; --json shows all")
 
 
 @prices_app.command("update")

@@ -242,6 +242,29 @@ def open_migrated(dsn: str | None) -> Store:
     return opened
 
 
+def open_changeable(dsn: str | None) -> Store:
+    """Open a store to change what it holds.
+
+    Raises:
+        ConfigError: It has no tables yet, or older ones, or `otel-cost up` serves it.
+    """
+    opened = open_migrated(dsn)
+    try:
+        if isinstance(opened.place, Server) and opened.place.proxy_path:
+            raise ConfigError(
+                "otel-cost up serves this store, and changes nothing for other commands; stop it with "
+                "otel-cost down, run this again, and start it again"
+            )
+        if opened.pending():
+            raise ConfigError(
+                f"the tables at {opened.place} are of an older version; run otel-cost migrate first"
+            )
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
 def write_json(value: Any) -> None:
     """Write a value as JSON: money as exact text, times as ISO 8601."""
     sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
@@ -265,10 +288,11 @@ def usd(amount: Decimal | None) -> str:
     """Return an amount as dollars: cents from a dollar up, every digit of what is smaller."""
     if amount is None:
         return UNKNOWN
-    if abs(amount) >= 1:
-        return f"${amount:,.2f}"
+    sign, amount = "-" if amount < 0 else "", abs(amount)
+    if amount >= 1:
+        return f"{sign}${amount:,.2f}"
     whole, _, digits = decimal_text(amount).partition(".")
-    return f"${whole}.{digits.ljust(2, '0')}"
+    return f"{sign}${whole}.{digits.ljust(2, '0')}"
 
 
 def moment(at: datetime) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from otel_cost.budgets import Policy
     from otel_cost.pricing import PriceBook
+    from otel_cost.store.price_changes import BookChange
 
 TRACES_PER_PASS = 2_000
 """Traces looked at by one accounting statement; bounds its memory and the length of its parameter."""
@@ -206,16 +207,20 @@ class Store:
 
         Traces that hold another record of one of their responses are decided with them.
         """
+        for touched, far in self.to_account(trace_ids):
+            self.run("account_traces", trace_ids=touched, rivals=far)
+
+    def to_account(self, trace_ids: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
+        """Yield which traces are to be decided together, and which others to look at for it, pass by pass."""
         remaining = iter(sorted(set(trace_ids)))
         while some := list(islice(remaining, TRACES_PER_PASS)):
             near = self._traces("related_traces", some)
             touched = [*some, *near] if near else self._traces("traces_to_account", some)
             if touched:
-                far = self._traces("related_traces", touched) if near else []
-                self._run("account_traces", trace_ids=touched, rivals=far)
+                yield touched, self._traces("related_traces", touched) if near else []
 
     def _traces(self, query: str, trace_ids: list[str]) -> list[str]:
-        return [row[0] for row in self._query(query, trace_ids=trace_ids).rows]
+        return [row[0] for row in self.ask(query, trace_ids=trace_ids).rows]
 
     def roll(self) -> None:
         """Bring the rollups up to date with everything inserted so far. Running it twice changes nothing.
@@ -258,9 +263,10 @@ class Store:
             StoreError: The store refused it.
         """
         self.catch_up()
-        return self._query(name, **params)
+        return self.ask(name, **params)
 
-    def _query(self, name: str, **params: Any) -> Result:
+    def ask(self, name: str, **params: Any) -> Result:
+        """Run a named query that reads no rollup, as `query` does, without bringing them up to date first."""
         (statement,) = statements(named_sql("queries", name))
         with self._statement(name) as client:
             result = client.query(statement, parameters=params, settings={"log_comment": name})
@@ -307,13 +313,20 @@ class Store:
     def _reader(self) -> Reader:
         return open_reader(self.place)
 
-    def push_prices(self, book: PriceBook) -> None:
-        """Replace the prices and model patterns by those of a price book, when they differ."""
+    def push_prices(self, book: PriceBook, *, dry_run: bool = False) -> BookChange:
+        """Replace the prices and model patterns by those of a price book, when they differ.
+
+        Spans that come from then on are priced by it. What was there is kept in `price_changes`.
+
+        Args:
+            dry_run: Change nothing, and return what would change.
+        """
         with self._statement("push_prices") as client:
+            if dry_run:
+                return prices.compare(client, book)
             if isinstance(self.place, Server) and self.topology.cluster:
-                cluster.push_prices(client, self.place, self.topology, book)
-            else:
-                prices.push(client, book)
+                return cluster.push_prices(client, self.place, self.topology, book)
+            return prices.push(client, book)
 
     def push_policy(self, policy: Policy) -> None:
         """Replace the budgets and clocks of the warehouse by those of a policy, where they differ.
@@ -334,11 +347,22 @@ class Store:
             if client is not None:
                 client.close()
 
-    def _run(self, name: str, **params: Any) -> None:
+    def run(self, name: str, settings: Mapping[str, Any] = WRITE, **params: Any) -> None:
+        """Run the named statement `queries/<name>.sql`, which changes something, with typed parameters.
+
+        Raises:
+            ConfigError: There is no statement of that name.
+            StoreError: The store refused it.
+        """
         with self._statement(name) as client:
             self._is_rolled = False
             for statement in statements(named_sql("queries", name)):
-                client.command(statement, parameters=params, settings={"log_comment": name, **WRITE})
+                client.command(statement, parameters=params, settings={"log_comment": name, **settings})
+
+    def insert_row(self, table: str, row: Mapping[str, Any]) -> None:
+        """Add one row to a table of notes, by the names of its columns."""
+        with self._statement(f"insert into {table}") as client:
+            client.insert(table, [list(row.values())], column_names=list(row))
 
     @contextmanager
     def _statement(self, what: str) -> Iterator[Client]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from otel_cost.budgets import Policy
     from otel_cost.pricing import PriceBook
+    from otel_cost.store.price_changes import BookChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,15 @@ def pending(client: Client, place: Server, topology: Topology) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def push_prices(client: Client, place: Server, topology: Topology, book: PriceBook) -> None:
-    """Give every node the prices: each prices the spans it gets."""
+def push_prices(client: Client, place: Server, topology: Topology, book: PriceBook) -> BookChange:
+    """Give every node the prices: each prices the spans it gets. Returns what changed."""
+    changed = prices.compare(client, book)
     with opened_nodes(client, place, topology) as nodes:
         for node in nodes:
-            if prices.push(node.own, book):
+            pushed = prices.push(node.own, book)
+            if pushed.changes or pushed.old_version != pushed.new_version:
                 prices.reload(node.shown, prices.loaded(node.shown))
+    return changed
 
 
 def push_policy(client: Client, place: Server, topology: Topology, own: Policy) -> None:

@@ -13,12 +13,13 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def parse_since(text: str, now: datetime | None = None) -> datetime:
+def parse_since(text: str, now: datetime | None = None, *, option: str = "--since") -> datetime:
     """Return the moment a period begins, UTC.
 
     Args:
         text: A length back from now (`30m`, `24h`, `7d`, `2w`), a day, a time with or without an offset (UTC
             where there is none), or `all`.
+        option: What the text was given to, for the message.
 
     Raises:
         ConfigError: It is none of them.
@@ -32,5 +33,5 @@ def parse_since(text: str, now: datetime | None = None) -> datetime:
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        raise ConfigError(f"--since {text!r} is not a period; write 24h, 7d, 2026-01-31 or all") from None
+        raise ConfigError(f"{option} {text!r} is not a period; write 24h, 7d, 2026-01-31 or all") from None
     return moment.replace(tzinfo=moment.tzinfo or timezone.utc).astimezone(timezone.utc)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from otel_cost.rates import PRICED_UNITS
+from otel_cost.store import price_changes
+from otel_cost.store.actor import actor
+from otel_cost.store.files import named_sql, statements
+from otel_cost.store.price_changes import BookChange
 from otel_cost.store.tables import replace
 
 if TYPE_CHECKING:
@@ -44,6 +49,20 @@ _TOOLS = {
     "source_date": "LowCardinality(String)",
     "version": "LowCardinality(String)",
 }
+_CHANGES = [
+    "changed_at",
+    "actor",
+    "old_version",
+    "new_version",
+    "subject",
+    "change",
+    "provider",
+    "model",
+    "service_tier",
+    "valid_from",
+    "old",
+    "new",
+]
 _PATTERNS = {
     "id": "UInt64",
     "parent_id": "UInt64",
@@ -55,21 +74,67 @@ _PATTERNS = {
 _DICTIONARIES = ("model_patterns_dictionary", "tool_prices_dictionary", "prices_dictionary")
 
 
-def push(client: Client, book: PriceBook) -> bool:
-    """Replace prices, model patterns and tool prices where they are another book's. Tells whether they were.
+def push(client: Client, book: PriceBook) -> BookChange:
+    """Replace prices, model patterns and tool prices where they are another book's. Returns what changed.
 
-    Readers see the old prices or the new ones: a full table takes the place of the old one in one step.
+    Readers see the old prices or the new ones: a full table takes the place of the old one in one step, and
+    what it held is noted in `price_changes` before.
     """
-    tools = [tuple(row[name] for name in _TOOLS) for row in book.tool_rows()]
+    patterns = [pattern_row(row) for row in book.pattern_rows()]
+    rates, tools = _rates_of(book), _tools_of(book)
     if book.version == _pushed(client) and len(tools) == int(
         str(client.command("SELECT count() FROM tool_prices"))
     ):
-        return False
-    replace(client, "model_patterns", _PATTERNS, [pattern_row(row) for row in book.pattern_rows()])
+        return BookChange(book.version, book.version, [])
+    found = compare(client, book)
+    _note(client, found)
+    replace(client, "model_patterns", _PATTERNS, patterns)
     replace(client, "tool_prices", _TOOLS, tools)
-    replace(client, "prices", _PRICES, [price_row(row) for row in book.price_rows()])
+    replace(client, "prices", _PRICES, rates)
     reload(client)
-    return True
+    return found
+
+
+def compare(client: Client, book: PriceBook) -> BookChange:
+    """Return what pushing a book would change."""
+    rates = (_stored(client, "pushed_rates"), _by_name(_rates_of(book), _PRICES))
+    tools = (_stored(client, "pushed_tools"), _by_name(_tools_of(book), _TOOLS))
+    return price_changes.compare((_pushed(client), book.version), rates, tools)
+
+
+def _rates_of(book: PriceBook) -> list[tuple[Any, ...]]:
+    return [price_row(row) for row in book.price_rows()]
+
+
+def _tools_of(book: PriceBook) -> list[tuple[Any, ...]]:
+    return [tuple(row[name] for name in _TOOLS) for row in book.tool_rows()]
+
+
+def _stored(client: Client, name: str) -> list[Mapping[str, Any]]:
+    (statement,) = statements(named_sql("queries", name))
+    found = client.query(statement, settings={"log_comment": name})
+    rows = [tuple(_aware(value) for value in row) for row in found.result_rows]
+    return _by_name(rows, dict.fromkeys(found.column_names, ""))
+
+
+def _by_name(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _aware(value: Any) -> Any:
+    return value.replace(tzinfo=timezone.utc) if isinstance(value, datetime) else value
+
+
+def _note(client: Client, found: BookChange) -> None:
+    """Keep what changes, so that old amounts can be explained."""
+    head = [datetime.now(timezone.utc), actor(), found.old_version, found.new_version]
+    rows = [
+        [*head, each.subject, each.change, each.provider, each.model, each.service_tier, each.valid_from]
+        + [json.dumps(side) if side else "" for side in (each.old, each.new)]
+        for each in found.changes
+    ]
+    if rows:
+        client.insert("price_changes", rows, column_names=_CHANGES)
 
 
 def reload(client: Client, names: Iterable[str] = _DICTIONARIES) -> None:
