@@ -1,6 +1,6 @@
 -- recent_traces: traces of this shard that got spans in the last two minutes, and those that share a response with a trace
 --                of any shard that did.
--- Grain:     one row per trace
+-- Grain:     one row per trace. A response is looked for a day before and after the recent spans
 -- Source:    trace_links and charges of this shard, and of all shards
 -- Read by:   cluster/refresh_accounts.sql, cluster/rival_traces.sql
 -- Takes the place of server/recent_traces.sql on a cluster. <database> is the database that shows all shards.
@@ -13,6 +13,14 @@ UNION DISTINCT
 SELECT trace_id
 FROM charges
 WHERE response_key != 0
+    AND toDate(started_at) BETWEEN (
+            SELECT min(toDate(started_at)) - 1
+            FROM <database>.trace_links
+            WHERE inserted_at > now() - INTERVAL 2 MINUTE)
+        AND (
+            SELECT max(toDate(started_at)) + 1
+            FROM <database>.trace_links
+            WHERE inserted_at > now() - INTERVAL 2 MINUTE)
     AND response_key IN (
         SELECT response_key
         FROM <database>.charges

@@ -1,6 +1,6 @@
 -- account_traces: decides again which spans of some traces count. Running it twice, or on more traces, changes nothing.
 -- Parameters: trace_ids Array(String), the traces to decide, rivals Array(String), other traces that hold a record of
---             one of their responses, looked at and left alone
+--             one of their responses, looked at and left alone, first_day and last_day Date, between which their spans are
 -- Grain:      writes one row per span whose counted, reason or amount changes
 -- Source:     accounts
 -- Read by:    Store.account after each insert
@@ -120,4 +120,8 @@ SELECT
     environment,
     session_id,
     version
-FROM accounts(trace_ids = {trace_ids:Array(String)}, rivals = {rivals:Array(String)});
+FROM accounts(
+    trace_ids = {trace_ids:Array(String)},
+    rivals = {rivals:Array(String)},
+    first_day = {first_day:Date},
+    last_day = {last_day:Date});

@@ -1,5 +1,5 @@
 -- reprice_complete: puts the other charges of some traces beside those that are prepared, so that traces are whole.
--- Parameters: trace_ids Array(String), rivals Array(String), as in account_traces
+-- Parameters: trace_ids Array(String), rivals Array(String), first_day and last_day Date, as in account_traces
 -- Grain:      writes one row per charge that is not prepared, as it is
 -- Target:     repriced
 -- Source:     charges
@@ -8,6 +8,7 @@ INSERT INTO repriced
 SELECT *
 FROM charges FINAL
 WHERE (trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)})
+    AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
     AND (trace_id, span_id) NOT IN (
         SELECT
             trace_id,

@@ -1,7 +1,7 @@
 -- accounts: which spans of some traces count, for how much, and who pays, where that is not what charges says already.
 -- The rules of docs/architecture.md, the same as otel_cost/accounting.py, and of otel_cost/attribution.py for the payer.
 -- Parameters: trace_ids Array(String), the traces to decide, rivals Array(String), other traces that hold a record of
---             one of their responses, looked at and left alone
+--             one of their responses, looked at and left alone, first_day and last_day Date, between which their spans are
 -- Grain:      one row per span whose counted, reason, amount or payer changes, as a later version of its charge
 -- Source:     charges, trace_links
 -- Read by:    queries/account_traces.sql, server/refresh_accounts.sql
@@ -58,7 +58,8 @@ WITH RECURSIVE
                     tokens[2]
                 )) AS shape
         FROM charges FINAL
-        WHERE trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)}
+        WHERE (trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)})
+            AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
     ),
     numbered AS
     (
@@ -119,7 +120,9 @@ WITH RECURSIVE
             [span_id] AS path,
             payer
         FROM trace_links FINAL
-        WHERE trace_id IN {trace_ids:Array(String)} AND span_class != 'other'
+        WHERE trace_id IN {trace_ids:Array(String)}
+            AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
+            AND span_class != 'other'
         UNION ALL
         SELECT
             climbing.trace_id,
@@ -141,6 +144,7 @@ WITH RECURSIVE
                 payer
             FROM trace_links FINAL
             WHERE trace_id IN {trace_ids:Array(String)}
+                AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
         ) AS link
             ON link.trace_id = climbing.trace_id AND link.span_id = climbing.next_id
         WHERE climbing.next_id != '' AND length(climbing.path) < 1000 AND NOT has(climbing.path, climbing.next_id)
@@ -337,7 +341,7 @@ CROSS JOIN
         if(empty(covered_tokens), cost_usd, ifNull(cost_usd, 0) + covered_cost_usd) AS whole_cost_usd,
         if(empty(covered_tokens), list_cost_usd, ifNull(list_cost_usd, 0) + covered_list_cost_usd) AS whole_list_cost_usd
     FROM charges FINAL
-    WHERE trace_id IN {trace_ids:Array(String)}
+    WHERE trace_id IN {trace_ids:Array(String)} AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
 ) AS was
 INNER JOIN verdicts AS verdict ON verdict.trace_id = was.trace_id AND verdict.span_id = was.span_id
 WHERE was.version < this.began

@@ -207,20 +207,32 @@ class Store:
 
         Traces that hold another record of one of their responses are decided with them.
         """
-        for touched, far in self.to_account(trace_ids):
-            self.run("account_traces", trace_ids=touched, rivals=far)
+        for part in self.to_account(trace_ids):
+            self.run("account_traces", **part)
 
-    def to_account(self, trace_ids: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
-        """Yield which traces are to be decided together, and which others to look at for it, pass by pass."""
+    def to_account(self, trace_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield the parameters of `account_traces`, pass by pass.
+
+        They are the traces to decide together (`trace_ids`), others to look at for it (`rivals`), and between
+        which days all their spans are (`first_day`, `last_day`), so that a pass does not grow with the history.
+        """
         remaining = iter(sorted(set(trace_ids)))
         while some := list(islice(remaining, TRACES_PER_PASS)):
-            near = self._traces("related_traces", some)
-            touched = [*some, *near] if near else self._traces("traces_to_account", some)
+            days = self._days(some)
+            near = self._traces("related_traces", some, days)
+            touched = [*some, *near] if near else self._traces("traces_to_account", some, days)
+            if near:
+                days = self._days(touched)
             if touched:
-                yield touched, self._traces("related_traces", touched) if near else []
+                rivals = self._traces("related_traces", touched, days) if near else []
+                yield {"trace_ids": touched, "rivals": rivals, **days}
 
-    def _traces(self, query: str, trace_ids: list[str]) -> list[str]:
-        return [row[0] for row in self.ask(query, trace_ids=trace_ids).rows]
+    def _days(self, trace_ids: list[str]) -> dict[str, Any]:
+        (days,) = self.ask("trace_days", trace_ids=trace_ids).dicts()
+        return days
+
+    def _traces(self, query: str, trace_ids: list[str], days: Mapping[str, Any]) -> list[str]:
+        return [row[0] for row in self.ask(query, trace_ids=trace_ids, **days).rows]
 
     def roll(self) -> None:
         """Bring the rollups up to date with everything inserted so far. Running it twice changes nothing.

@@ -18,10 +18,10 @@ SHOWN = "<database>"
 """Stands in clickhouse/cluster/ for the database that shows all shards."""
 _RIVALS = "trace_id IN {rivals:Array(String)}"
 _ALL_RECORDS = """FROM charges FINAL
-        WHERE trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)}"""
+        WHERE (trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)})"""
 _ALL_RECORDS_OF_SHARDS = """FROM <database>.charges FINAL
-        WHERE trace_id GLOBAL IN (SELECT trace_id FROM recent_traces)
-            OR trace_id GLOBAL IN (SELECT trace_id FROM rival_traces)"""
+        WHERE (trace_id GLOBAL IN (SELECT trace_id FROM recent_traces)
+            OR trace_id GLOBAL IN (SELECT trace_id FROM rival_traces))"""
 
 
 @lru_cache(maxsize=1)
@@ -67,6 +67,8 @@ def with_parts(text: str, database: str = "", *, is_of_shard: bool = False) -> s
         query = _query_of("accounts")
         query = _of_shard(query) if is_of_shard else query.replace(_RIVALS, "false")
         query = query.replace("IN {trace_ids:Array(String)}", "IN (SELECT trace_id FROM recent_traces)")
+        query = query.replace("{first_day:Date}", "(SELECT first_day FROM recent_days)")
+        query = query.replace("{last_day:Date}", "(SELECT last_day FROM recent_days)")
         text = text.replace(ACCOUNTS, query)
     if REPRICED_ACCOUNTS in text:
         text = text.replace(REPRICED_ACCOUNTS, _accounting_of("repriced"))
@@ -87,7 +89,7 @@ def _accounting_of(table: str) -> str:
     (into,) = statements(named_sql("queries", "account_traces"))
     view = _query_of("accounts").replace("charges FINAL", f"{table} FINAL")
     into = into.replace("INSERT INTO charges", f"INSERT INTO {table}")
-    return re.sub(r"FROM accounts\(.*\)$", lambda _: f"FROM\n(\n{view}\n)", into)
+    return re.sub(r"FROM accounts\(.*\)$", lambda _: f"FROM\n(\n{view}\n)", into, flags=re.S)
 
 
 def _query_of(view: str) -> str:

@@ -383,9 +383,9 @@ class _Work:
 
     def _account(self, part: dict[str, Any], _: int) -> None:
         traces = (str(row[0]) for row in self._store.ask("reprice_traces", **part).rows)
-        for trace_ids, rivals in self._store.to_account(traces):
-            self._execute("reprice_complete", trace_ids=trace_ids, rivals=rivals)
-            self._store.run("reprice_account", trace_ids=trace_ids, rivals=rivals)
+        for trace_part in self._store.to_account(traces):
+            self._execute("reprice_complete", **trace_part)
+            self._store.run("reprice_account", **trace_part)
 
     def _total(self, part: dict[str, Any], _: int) -> None:
         for row in self._store.ask("reprice_totals", **part, **self._scope()).rows:

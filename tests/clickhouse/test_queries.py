@@ -27,12 +27,14 @@ CASES = Path(__file__).parent / "cases"
 WRITING = {"account_traces"}
 """Queries without a result of their own: test_agreement.py and test_delivery.py are about them."""
 TRACES = ["a" * 32, "b" * 32]
+DAYS = {"first_day": "2026-05-31", "last_day": "2026-06-02"}
 PARAMETERS: dict[str, dict[str, Any]] = {
     "find_traces": {"id": "run-b"},
     "trace_spans": {"trace_ids": TRACES},
     "trace_totals": {"trace_ids": TRACES},
-    "traces_to_account": {"trace_ids": TRACES},
-    "related_traces": {"trace_ids": TRACES[:1]},
+    "trace_days": {"trace_ids": TRACES},
+    "traces_to_account": {"trace_ids": TRACES, **DAYS},
+    "related_traces": {"trace_ids": TRACES[:1], **DAYS},
     "trace_decisions": {"trace_ids": TRACES},
     "decisions": {"execution_id": ""},
     "budget_status": {"at": "2026-06-01 18:00:00", "level": ""},
