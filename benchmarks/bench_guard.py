@@ -62,6 +62,7 @@ CALL: dict[str, Any] = {
     "max_tokens": 500,
     "messages": [*HISTORY, {"role": "user", "content": "And now?"}],
 }
+LONG: dict[str, Any] = {**CALL, "messages": [{**each, "content": each["content"] * 30} for each in HISTORY]}
 STREAM: dict[str, Any] = {**CALL, "stream": True, "stream_options": {"include_usage": True}}
 REPLY = Reply("word " * (CHUNKS - 4), usage=Usage(input_tokens=500, output_tokens=CHUNKS - 4))
 Times = list[int]
@@ -209,11 +210,17 @@ def _budget_manager() -> Iterator[None]:
 
 
 HTTP, HTTP_ASYNC = httpx2.Client(), httpx2.AsyncClient()
-REQUEST, STREAM_REQUEST = httpx2.Request("POST", URL, json=CALL), httpx2.Request("POST", URL, json=STREAM)
+REQUEST, LONG_REQUEST, STREAM_REQUEST = (
+    httpx2.Request("POST", URL, json=body) for body in (CALL, LONG, STREAM)
+)
 
 
 def http() -> None:
     HTTP.send(REQUEST)
+
+
+def http_long() -> None:
+    HTTP.send(LONG_REQUEST)
 
 
 def http_stream() -> None:
@@ -244,7 +251,7 @@ def span() -> None:
 
 
 TRACER = provider_with().get_tracer("bench")
-HTTP_TASKS = {"sync": http, "stream": http_stream, "async": http_async}
+HTTP_TASKS = {"sync": http, "long": http_long, "stream": http_stream, "async": http_async}
 SDK_TASKS = {"sync": sdk, "stream": sdk_stream}
 
 
@@ -296,12 +303,14 @@ def report(rounds: int, found: dict[tuple[str, str], Times]) -> list[str]:
         kind: added[GUARD_CASE][kind] + added[OFFICIAL_PRICED][kind] - added[OFFICIAL][kind]
         for kind in ("call", "event")
     }
+    long = percentile(found[GUARD_CASE, "long"], 50) - percentile(found["bare http", "long"], 50)
     for name, cells in {IN_ALL: whole, **added}.items():
         call, event = cells["call"], cells.get("event")
         shown = [call, call / yardstick, cells.get("p99"), cells.get("async"), event]
         shown.append(None if event is None else event / yardstick)
         lines.append(f"| {name} | {' | '.join('' if each is None else f'{each:.1f}' for each in shown)} |")
-    return [*lines, ""]
+    told = f"To a call of {len(LONG_REQUEST.content)} bytes the guard adds {long:.1f} us."
+    return [*lines, "", told, ""]
 
 
 def additions(name: str, found: dict[tuple[str, str], Times]) -> dict[str, float]:
