@@ -25,6 +25,7 @@ MODULES = {
     "prices": "price",
     "budgets": "budgets",
     "migrate": "reports",
+    "move": "move",
     "doctor": "agents",
     "demo": "agents",
 }

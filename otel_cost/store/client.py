@@ -284,6 +284,12 @@ class Store:
                 client.command(statement, parameters=params, settings={"log_comment": name, **WRITE})
 
     @contextmanager
+    def connection(self, what: str) -> Iterator[Client]:
+        """Hold the connection for a while; its errors become `StoreError`, which begins with `what`."""
+        with self._statement(what) as client:
+            yield client
+
+    @contextmanager
     def _statement(self, what: str) -> Iterator[Client]:
         """Hold the connection for one statement, and turn the driver's errors into ours."""
         from clickhouse_connect.driver.exceptions import ClickHouseError

@@ -13,7 +13,7 @@ from otel_cost.errors import StoreError
 from otel_cost.store import Store, files, migrations, open_store
 from otel_cost.store.files import sql_files, sql_root, statements
 
-FOLDERS = ("migrations", "views", "server", "cluster", "cluster/setup", "queries")
+FOLDERS = ("migrations", "views", "server", "cluster", "cluster/setup", "move", "queries")
 MADE = ("migrations", "views", "server")
 """Folders whose files are applied on a server of its own."""
 ALL_FILES = [path for folder in FOLDERS for path in sql_files(folder)]
