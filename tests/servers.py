@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -91,17 +91,23 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], deadline_s: flo
 
 
 @contextlib.contextmanager
-def clickhouse_server(path: Path | None = None, config: str = "", users: str = "") -> Iterator[str]:
+def clickhouse_server(
+    path: Path | None = None, config: str = "", users: str = "", config_d: Sequence[Path] = ()
+) -> Iterator[str]:
     """Run a ClickHouse server and yield its DSN, `clickhouse://default@127.0.0.1:port/default`.
 
     Args:
         config: More of its config.xml.
         users: What stands in its users.xml. Default: one user, `default`, who may do everything.
+        config_d: Files that are merged into its config.xml.
     """
     with contextlib.ExitStack() as stack:
         if path is None:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         ports = free_port(), free_port()
+        for file in config_d:
+            (path / "config.d").mkdir(exist_ok=True)
+            shutil.copy(file, path / "config.d")
         stack.enter_context(_running(path, ports, config, users))
         yield f"clickhouse://default@127.0.0.1:{ports[0]}/default"
 

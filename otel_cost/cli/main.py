@@ -26,6 +26,7 @@ MODULES = {
     "reprice": "reprice",
     "budgets": "budgets",
     "migrate": "reports",
+    "move": "move",
     "doctor": "agents",
     "demo": "agents",
 }

@@ -377,6 +377,12 @@ class Store:
             client.insert(table, [list(row.values())], column_names=list(row))
 
     @contextmanager
+    def connection(self, what: str) -> Iterator[Client]:
+        """Hold the connection for a while; its errors become `StoreError`, which begins with `what`."""
+        with self._statement(what) as client:
+            yield client
+
+    @contextmanager
     def _statement(self, what: str) -> Iterator[Client]:
         """Hold the connection for one statement, and turn the driver's errors into ours."""
         from clickhouse_connect.driver.exceptions import ClickHouseError

@@ -27,7 +27,7 @@ def _rows() -> list[Row]:
     return [row for request in requests for row in flatten(request).rows]
 
 
-def _said(store: Store) -> list[dict[str, Any]]:
+def said(store: Store) -> list[dict[str, Any]]:
     """Return everything the store says, but for when it came to think so."""
     answer = store.sql(
         "SELECT * EXCEPT (version) FROM charges FINAL ORDER BY trace_id, span_id", fmt="JSONEachRow"
@@ -45,7 +45,7 @@ def once_in_order(opened_store: Store) -> list[dict[str, Any]]:
     """What the store says when every span comes once, together."""
     empty(opened_store)
     opened_store.insert_spans(to_columns(_rows()))
-    return _said(opened_store)
+    return said(opened_store)
 
 
 @settings(
@@ -68,7 +68,7 @@ def test_order_batching_and_repetition_change_nothing(
     chance.shuffle(deliveries)
     for part in deliveries:
         opened_store.insert_spans(to_columns(part))
-    assert _said(opened_store) == once_in_order
+    assert said(opened_store) == once_in_order
 
 
 def test_accounting_twice_changes_nothing(store: Store) -> None:
@@ -84,7 +84,7 @@ def test_the_comparison_can_fail(store: Store, once_in_order: list[dict[str, Any
     """A store that lacks a span says something else."""
     empty(store)
     store.insert_spans(to_columns(_rows()[1:]))
-    assert _said(store) != once_in_order
+    assert said(store) != once_in_order
 
 
 def test_a_batch_half_written_is_healed_by_delivering_it_again(store: Store) -> None:
@@ -92,12 +92,12 @@ def test_a_batch_half_written_is_healed_by_delivering_it_again(store: Store) -> 
     requests = list(next(case for case in suite.load() if len(case.spans) > 2).requests())
     for request in requests:
         spans.insert(store, [request])
-    whole = _said(store)
+    whole = said(store)
     for table in ("charges", "trace_links"):
         store.sql(f"TRUNCATE TABLE {table}", fmt="Null", readonly=False)
     for request in requests:
         spans.insert(store, [request])
-    assert _said(store) == whole
+    assert said(store) == whole
 
 
 def test_a_trace_is_shown_whole_however_it_was_delivered(store: Store) -> None:

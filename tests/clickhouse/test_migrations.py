@@ -13,7 +13,7 @@ from otel_cost.errors import StoreError
 from otel_cost.store import Store, files, migrations, open_store
 from otel_cost.store.files import sql_files, sql_root, statements
 
-FOLDERS = ("migrations", "views", "server", "rollups", "cluster", "cluster/setup", "queries")
+FOLDERS = ("migrations", "views", "server", "rollups", "cluster", "cluster/setup", "move", "queries")
 MADE = ("migrations", "views", "server", "rollups")
 """Folders whose files are applied on a server of its own."""
 NUMBER = re.compile(r"^\d+_")

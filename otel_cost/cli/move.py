@@ -1,0 +1,64 @@
+"""`otel-cost move`: a whole store, to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from otel_cost.config import Config
+from otel_cost.pricing import PriceBook
+from otel_cost.store import open_store
+from otel_cost.store.move import Partition, Report
+from otel_cost.store.move import move as move_store
+
+app = typer.Typer(no_args_is_help=True)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@app.command()
+def move(
+    source: Annotated[
+        str, typer.Option("--from", help="The store as it is: chdb:///path or clickhouse://...")
+    ],
+    target: Annotated[str, typer.Option("--to", help="An empty database of a server: clickhouse://...")],
+) -> None:
+    """Copy a whole store to a server, compare both, and leave the old one as it is.
+
+    Nothing may write to either meanwhile. A move that was stopped goes on where it was.
+    """
+    with open_store(source) as old, open_store(target) as new:
+        old.migrate()
+        new.migrate()
+        new.push_prices(PriceBook.load(Config.load().prices))
+        with _progress(err) as report:
+            found = move_store(old, new, report)
+    for table in found:
+        told = f"{table.rows:,} rows in {table.partitions:,} partitions, checksum {table.checksum:016x}"
+        out.print(f"{table.table}: {told}", markup=False, soft_wrap=True)
+    out.print(
+        "Both stores hold the same; point OTEL_COST_STORE and the senders to the new one.", soft_wrap=True
+    )
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Report]:
+    """Yield what is told after each partition: a bar on a terminal, a line each elsewhere."""
+    if not console.is_terminal:
+
+        def tell(part: Partition, done: int, total: int) -> None:
+            console.print(f"{part.table} {part.partition_id}: {done:,} of {total:,} rows", soft_wrap=True)
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("moving", total=None)
+        yield lambda part, done, total: bar.update(
+            task, description=f"{part.table} {part.partition_id}", completed=done, total=total
+        )

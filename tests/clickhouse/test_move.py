@@ -1,0 +1,183 @@
+"""A store is moved to a server whole, whatever happens on the way, and both can be read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+import pytest
+
+from otel_cost.errors import ConfigError, StoreError
+from otel_cost.pricing import PriceBook
+from otel_cost.server.otlp_json import flatten
+from otel_cost.server.spans import Row, to_columns
+from otel_cost.store import Store, migrations, move, open_store
+from otel_cost.store.topology import PER_NODE, Topology, table_name
+from tests.clickhouse.test_delivery import said
+from tests.conformance import suite
+from tests.servers import CLUSTER
+
+SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
+COMMAND = "import sys; from otel_cost.cli.main import main; main()"
+MADE_ANEW: set[str] = set()
+"""Tables with rows that a move leaves out, because they are made from the others."""
+DAYS, SPANS_A_DAY = 12, 400
+FILL = """
+INSERT INTO otel_traces (Timestamp, TraceId, SpanId, SpanName, ServiceName, SpanAttributes, StatusCode)
+SELECT
+    toDateTime64('2026-06-01 00:00:00', 9, 'UTC') + toIntervalDay(number % {days:UInt32}),
+    lower(hex(MD5(toString(number)))),
+    leftPad(lower(hex(number)), 16, '0'),
+    'chat',
+    'agents',
+    map(
+        'gen_ai.operation.name', 'chat', 'gen_ai.provider.name', 'openai',
+        'gen_ai.request.model', 'gpt-4o-mini',
+        'gen_ai.usage.input_tokens', toString(number)),
+    'Ok'
+FROM numbers({days:UInt32} * {spans:UInt32})
+"""
+
+
+def _rows() -> list[Row]:
+    return [row for case in suite.load() for request in case.requests() for row in flatten(request).rows]
+
+
+def _no_report(*_: object) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture
+def embedded(embedded_dsn: str, book: PriceBook) -> Iterator[Store]:
+    """An embedded store with the spans of every case, delivered twice."""
+    with open_store(embedded_dsn) as store:
+        store.migrate()
+        store.push_prices(book)
+        for table in move.MOVED:
+            store.sql(f"TRUNCATE TABLE {table}", fmt="Null", readonly=False)
+        for _ in range(2):
+            store.insert_spans(to_columns(_rows()))
+        yield store
+
+
+@pytest.fixture
+def databases(server_dsn: str, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Two databases of a server that do not exist yet."""
+    stem = re.sub(r"\W", "_", request.node.name)[:40]
+    names = [f"{stem}_{which}" for which in ("old", "new")]
+    yield [f"{server_dsn.removesuffix('costs')}{name}" for name in names]
+    with open_store(server_dsn) as store:
+        for name in names:
+            store.sql(f"DROP DATABASE IF EXISTS {name}", fmt="Null", readonly=False)
+
+
+def _opened(dsn: str, book: PriceBook, topology: Topology | None = None) -> Store:
+    store = open_store(dsn)
+    store.migrate(topology)
+    store.push_prices(book)
+    return store
+
+
+def test_an_embedded_store_moves_to_a_server(embedded: Store, databases: list[str], book: PriceBook) -> None:
+    """Every charge and execution is there, the old store is as it was, and the new one goes on from there."""
+    before = said(embedded)
+    with _opened(databases[1], book) as new:
+        found = {table.table: table for table in move.move(embedded, new, _no_report)}
+        assert found["charges"].rows == len(embedded.sql("SELECT 1 FROM charges FINAL", fmt="TSV").split())
+        assert found["otel_traces"].rows == 2 * len(_rows())
+        assert said(embedded) == said(new) == before
+        new.insert_spans(to_columns(_rows()))
+        assert said(new) == before
+        assert b"move_" not in new.sql("SHOW TABLES", fmt="TSV")
+
+
+@pytest.mark.slow
+def test_a_store_moves_to_a_cluster(embedded: Store, cluster_dsn: str, book: PriceBook) -> None:
+    """Each trace arrives on the shard where its spans go from now on."""
+    with _opened(f"{cluster_dsn}_moved", book, Topology(CLUSTER)) as new:
+        move.move(embedded, new, _no_report)
+        assert said(new) == said(embedded)
+        new.insert_spans(to_columns(_rows()))
+        assert said(new) == said(embedded)
+
+
+def _filled(dsn: str, book: PriceBook) -> Store:
+    store = _opened(dsn, book)
+    with store.connection("fill") as client:
+        client.command(FILL, parameters={"days": DAYS, "spans": SPANS_A_DAY})
+    return store
+
+
+@pytest.mark.parametrize("after_lines", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_move_goes_on(databases: list[str], book: PriceBook, after_lines: int) -> None:
+    """Killed between or within partitions, the same command ends with everything there, once."""
+    with _filled(databases[0], book) as old:
+        command = [sys.executable, "-c", COMMAND, "move", "--from", databases[0], "--to", databases[1]]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as first:
+            assert first.stderr is not None
+            for _ in range(after_lines):
+                assert " rows" in first.stderr.readline()
+            first.kill()
+        with open_store(databases[1]) as new:
+            assert new.query("top_models", since=SINCE, limit=10) != old.query(
+                "top_models", since=SINCE, limit=10
+            )
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == 0, second.stderr
+        assert f"charges: {DAYS * SPANS_A_DAY:,} rows in {DAYS} partitions" in second.stdout
+        with open_store(databases[1]) as new:
+            assert new.query("top_models", since=SINCE, limit=10) == old.query(
+                "top_models", since=SINCE, limit=10
+            )
+            count = "SELECT count() FROM otel_traces"
+            assert int(new.sql(count, fmt="TSV")) == int(old.sql(count, fmt="TSV")) == DAYS * SPANS_A_DAY
+
+
+def test_what_is_written_meanwhile_is_noticed(databases: list[str], book: PriceBook) -> None:
+    """A span that came after its partition was copied is not lost silently; moving again takes it."""
+    with _filled(databases[0], book) as old, _opened(databases[1], book) as new:
+        written = []
+
+        def write(part: move.Partition, *_: int) -> None:
+            if part.table == "otel_traces" and not written:
+                written.append(part)
+                old.insert_spans(to_columns(_rows()))
+
+        with pytest.raises(StoreError, match=r"differs in partition .* run the same move again"):
+            move.move(old, new, write)
+        move.move(old, new, _no_report)
+        assert said(new) == said(old)
+
+
+def test_a_target_that_holds_something_is_refused(
+    databases: list[str], embedded: Store, book: PriceBook
+) -> None:
+    """Another store's rows are neither mixed with these nor overwritten, nor is half of another move."""
+    with _filled(databases[0], book) as full, _opened(databases[1], book) as new:
+        before = said(full)
+        with pytest.raises(
+            ConfigError, match=r"is not empty \(otel_traces_trace_id_ts, .*nothing was written to"
+        ):
+            move.move(embedded, full, _no_report)
+        assert said(full) == before
+        move._begin(full, new)
+        with pytest.raises(ConfigError, match="holds a part of another store"):
+            move.move(embedded, new, _no_report)
+
+
+def test_a_store_moves_to_servers_only(embedded: Store, databases: list[str], book: PriceBook) -> None:
+    """The message says what to write."""
+    with (
+        _filled(databases[0], book) as old,
+        pytest.raises(ConfigError, match="no ClickHouse server; move to click"),
+    ):
+        move.move(old, embedded, _no_report)
+
+
+def test_every_table_is_moved_or_made_anew() -> None:
+    """A table that a migration adds is copied, or named as one that is written or made elsewhere."""
+    tables = {table_name(statement) for statement in migrations.tables() if "MergeTree" in statement}
+    assert tables - PER_NODE - MADE_ANEW == set(move.MOVED)

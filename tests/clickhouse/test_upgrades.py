@@ -1,0 +1,137 @@
+"""A database of an earlier version, upgraded, is what a fresh one is: tables, views, and what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_cost.pricing import PriceBook
+from otel_cost.server.otlp_json import flatten
+from otel_cost.server.spans import to_columns
+from otel_cost.store import Store, files, open_store
+from tests.clickhouse.conftest import set_refreshing
+from tests.clickhouse.test_delivery import said
+from tests.clickhouse.test_queries import PARAMETERS, QUERIES
+from tests.conformance import suite
+
+UPGRADES = Path(__file__).parent / "upgrades"
+VERSIONS = sorted(path.name for path in UPGRADES.iterdir() if path.is_dir())
+SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
+SCHEMA = {
+    "tables": """
+SELECT name, engine, engine_full, partition_key, sorting_key, primary_key, create_table_query
+FROM system.tables
+WHERE database = currentDatabase() AND name != 'migrations'
+ORDER BY name
+""",
+    "columns": """
+SELECT table, name, type, default_kind, default_expression, compression_codec, position
+FROM system.columns
+WHERE database = currentDatabase() AND table != 'migrations'
+ORDER BY table, position
+""",
+    "indexes": """
+SELECT table, name, type_full, expr, granularity
+FROM system.data_skipping_indices
+WHERE database = currentDatabase()
+ORDER BY table, name
+""",
+}
+
+
+@pytest.fixture
+def databases(server_dsn: str) -> Iterator[list[str]]:
+    """Two databases of a server that do not exist yet."""
+    names = ["upgraded", "fresh"]
+    yield [f"{server_dsn.removesuffix('costs')}{name}" for name in names]
+    with open_store(server_dsn) as store:
+        for name in names:
+            store.sql(f"DROP DATABASE IF EXISTS {name}", fmt="Null", readonly=False)
+
+
+@contextmanager
+def files_of(version: str) -> Iterator[None]:
+    """Work with the SQL files of an earlier version."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("otel_cost.store.files.sql_root", lambda: UPGRADES / version)
+        files.named_sql.cache_clear()
+        yield
+    files.named_sql.cache_clear()
+
+
+def _made(dsn: str, book: PriceBook, *, is_filled: bool) -> None:
+    """Make a database with the files at hand, and deliver the spans of every case."""
+    with open_store(dsn) as store:
+        store.migrate()
+        set_refreshing(store, "STOP")
+        store.push_prices(book)
+        if is_filled:
+            store.insert_spans(to_columns(_rows()))
+
+
+def _rows() -> list[Any]:
+    return [row for case in suite.load() for request in case.requests() for row in flatten(request).rows]
+
+
+def _schema(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """Return everything a database is made of, but for its own name."""
+    name = str(getattr(store.place, "database", ""))
+    told = {}
+    for what, query in SCHEMA.items():
+        answer = store.sql(query).decode().replace(f"{name}.", "").replace(f"'{name}'", "")
+        told[what] = [json.loads(line) for line in answer.splitlines()]
+    return told
+
+
+def _answers(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Return the rows of every named query."""
+    answers = {}
+    for name in QUERIES:
+        text = files.named_sql("queries", name)
+        known = {"since": SINCE, "limit": 1_000, **PARAMETERS.get(name, {})}
+        used = {key: value for key, value in known.items() if f"{{{key}:" in text}
+        answers[name] = store.query(name, **used).rows
+    return answers
+
+
+@pytest.mark.parametrize("is_filled", [False, True], ids=["empty", "filled"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_upgrade_equals_a_fresh_install(
+    databases: list[str], book: PriceBook, version: str, is_filled: bool
+) -> None:
+    """Tables, columns, keys, codecs, indexes, views, charges and every named query are the same."""
+    with files_of(version):
+        _made(databases[0], book, is_filled=is_filled)
+    for dsn in databases:
+        _made(dsn, book, is_filled=dsn != databases[0] and is_filled)
+    with open_store(databases[0]) as upgraded, open_store(databases[1]) as fresh:
+        assert upgraded.pending() == []
+        assert _schema(upgraded) == _schema(fresh)
+        assert said(upgraded) == said(fresh)
+        assert _answers(upgraded) == _answers(fresh)
+        assert bool(said(upgraded)) == is_filled
+        upgraded.insert_spans(to_columns(_rows()))
+        fresh.insert_spans(to_columns(_rows()))
+        assert said(upgraded) == said(fresh)
+
+
+def test_the_comparison_can_fail(databases: list[str], book: PriceBook) -> None:
+    """A database with another codec, a missing column or another view is not the same."""
+    for dsn in databases:
+        _made(dsn, book, is_filled=False)
+    with open_store(databases[0]) as changed, open_store(databases[1]) as fresh:
+        assert _schema(changed) == _schema(fresh)
+        for statement in (
+            "ALTER TABLE charges MODIFY COLUMN trace_id String CODEC(ZSTD(3))",
+            "ALTER TABLE trace_links DROP INDEX idx_inserted_at",
+            "CREATE OR REPLACE VIEW unpriced AS SELECT 1 AS calls",
+        ):
+            before = _schema(changed)
+            changed.sql(statement, fmt="Null", readonly=False)
+            assert _schema(changed) != before

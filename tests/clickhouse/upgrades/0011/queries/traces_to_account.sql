@@ -1,0 +1,6 @@
+-- traces_to_account: which of some traces need the accounting pass?
+-- Parameters: trace_ids Array(String)
+-- Result:     trace_id
+-- Read by:    Store.account
+SELECT trace_id
+FROM unsettled_traces(trace_ids = {trace_ids:Array(String)});

@@ -1,0 +1,20 @@
+-- recent_traces: traces that got spans in the last two minutes, and those that share a response with one of them.
+-- Grain:     one row per trace
+-- Source:    trace_links, charges
+-- Read by:   server/refresh_accounts.sql
+CREATE OR REPLACE VIEW recent_traces
+AS
+SELECT trace_id
+FROM trace_links
+WHERE inserted_at > now() - INTERVAL 2 MINUTE
+UNION DISTINCT
+SELECT trace_id
+FROM charges
+WHERE response_key != 0
+    AND response_key IN (
+        SELECT response_key
+        FROM charges
+        WHERE trace_id IN (
+            SELECT trace_id
+            FROM trace_links
+            WHERE inserted_at > now() - INTERVAL 2 MINUTE));

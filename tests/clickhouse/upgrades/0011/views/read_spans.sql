@@ -1,0 +1,407 @@
+-- read_spans: says what each span means, whatever convention it was written in.
+-- The same rules as otel_cost/usage.py, documents.py, emitters.py and attribution.py.
+-- Grain:     one row per span of an insert
+-- Target:    readings (kept nowhere, passed on to charges and trace_links)
+-- Source:    otel_traces, on insert, attribute_names, and tool_prices_dictionary for what counts the units of a tool
+-- Read by:   views/charge_readings.sql, views/link_readings.sql
+-- Steps:     named (which known attributes a span has), said (field by field, the most trusted value),
+--            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out.
+--            A span that claims to last longer than a year lasts a year
+CREATE MATERIALIZED VIEW IF NOT EXISTS read_spans
+TO readings
+AS
+WITH
+    named AS
+    (
+        SELECT
+            Timestamp,
+            TraceId,
+            SpanId,
+            ParentSpanId,
+            ServiceName,
+            ScopeName,
+            ScopeVersion,
+            Duration,
+            StatusCode,
+            Events.Attributes,
+            SpanAttributes,
+            ResourceAttributes,
+            arrayFilter(
+                item -> item.1.1 != '',
+                arrayMap(
+                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
+                    mapKeys(SpanAttributes)::Array(String),
+                    mapValues(SpanAttributes))) AS span_items
+        FROM otel_traces
+        WHERE TraceId != '' AND SpanId != ''
+    ),
+    marked AS
+    (
+        SELECT
+            *,
+            arrayExists(item -> item.1.3, span_items) AS is_marked,
+            arrayExists(item -> item.1.1 = 'document', span_items) AS has_documents,
+            SpanAttributes['gen_ai.usage.raw'] AS raw,
+            SpanAttributes['ai.response.providerMetadata'] AS metadata
+        FROM named
+    ),
+    opened AS
+    (
+        SELECT
+            *,
+            arrayMap(
+                pair -> (
+                    dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), pair.1),
+                    pair.1,
+                    trim(BOTH '"' FROM pair.2)),
+                arrayFlatten(arrayMap(
+                    document -> arrayMap(
+                        pair -> (document.1 || pair.1, pair.2),
+                        arrayFilter(pair -> pair.2 != 'null', JSONExtractKeysAndValuesRaw(document.2))),
+                    if(has_documents, [
+                        ('langfuse:', SpanAttributes['langfuse.observation.usage_details']),
+                        ('langsmith_input:', SpanAttributes['gen_ai.usage.input_token_details']),
+                        ('langsmith_output:', SpanAttributes['gen_ai.usage.output_token_details']),
+                        ('vercel_anthropic:', JSONExtractRaw(metadata, 'anthropic')),
+                        ('raw:', raw),
+                        ('raw:prompt_tokens_details.', JSONExtractRaw(raw, 'prompt_tokens_details')),
+                        ('raw:input_tokens_details.', JSONExtractRaw(raw, 'input_tokens_details')),
+                        ('raw:completion_tokens_details.', JSONExtractRaw(raw, 'completion_tokens_details')),
+                        ('raw:output_tokens_details.', JSONExtractRaw(raw, 'output_tokens_details')),
+                        ('raw:cache_creation.', JSONExtractRaw(raw, 'cache_creation')),
+                        ('raw:server_tool_use.', JSONExtractRaw(raw, 'server_tool_use'))
+                    ], [])))) AS document_items,
+            arrayFilter(
+                item -> item.1.4 = 'payer',
+                arrayMap(
+                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
+                    if(is_marked, mapKeys(ResourceAttributes)::Array(String), []),
+                    if(is_marked, mapValues(ResourceAttributes), []))) AS resource_items,
+            arraySort(item -> (item.1.1, item.1.2), arrayFilter(item -> item.1.4 = 'payer', span_items)) AS own_items
+        FROM marked
+    ),
+    ranked AS
+    (
+        SELECT
+            * EXCEPT (span_items, document_items),
+            arraySort(
+                item -> item.1.2,
+                arrayFilter(
+                    item -> item.1.1 != ''
+                        AND (item.3 != '' OR item.1.4 = 'cost'),
+                    if(is_marked, arrayConcat(span_items, document_items), []))) AS items
+        FROM opened
+    ),
+    said AS
+    (
+        SELECT
+            * EXCEPT (items, own_items, resource_items),
+            arrayFilter(item -> item.1.4 = 'text', items) AS text_items,
+            mapFromArrays(text_items.1.1, text_items.3) AS said,
+            arrayFilter(item -> startsWith(item.2, 'raw:'), items) AS raw_items,
+            arrayFilter(item -> item.1.4 = 'cost', items) AS cost_items,
+            arrayFilter(item -> item.1.4 = 'amount', items) AS amount_items,
+            arrayConcat(own_items, resource_items) AS payer_items,
+            arrayFilter(item -> item.2 != '', arrayMap(
+                (item, number) -> (
+                    item.1.1,
+                    substringUTF8(trim(replaceRegexpAll(item.3, '[\\x00-\\x1f\\x7f]+', ' ')), 1, 128),
+                    number <= length(own_items)),
+                payer_items,
+                arrayEnumerate(payer_items))) AS payers
+        FROM ranked
+    ),
+    classified AS
+    (
+        SELECT
+            *,
+            multiIf(
+                NOT is_marked OR said['logfire_type'] = 'pending_span' OR said['refused'] = 'true', 'other',
+                said['ai_operation'] = 'ai.toolCall', 'tool',
+                arrayFirst(class -> class != '', [
+                    multiIf(
+                        said['operation_name'] IN (
+                            'chat', 'text_completion', 'completion', 'completions', 'generate_content', 'generateContent',
+                            'responses', 'response', 'message', 'messages', 'embeddings', 'embedding', 'rerank',
+                            'image_generation', 'speech', 'transcription', 'call_llm', 'generation'), 'model',
+                        said['operation_name'] = 'execute_tool', 'tool',
+                        said['operation_name'] IN (
+                            'invoke_agent', 'create_agent', 'invoke_workflow', 'agent', 'chain', 'workflow', 'plan',
+                            'handoff'), 'aggregate',
+                        ''),
+                    multiIf(
+                        said['openinference_kind'] IN ('LLM', 'EMBEDDING', 'RERANKER'), 'model',
+                        said['openinference_kind'] = 'TOOL', 'tool',
+                        said['openinference_kind'] IN ('AGENT', 'CHAIN', 'RETRIEVER', 'GUARDRAIL', 'EVALUATOR'), 'aggregate',
+                        ''),
+                    if(said['request_type'] IN ('chat', 'completion', 'embedding', 'rerank'), 'model', ''),
+                    multiIf(
+                        said['langfuse_type'] IN ('generation', 'embedding'), 'model',
+                        said['langfuse_type'] = 'tool', 'tool',
+                        said['langfuse_type'] IN ('agent', 'chain', 'span', 'retriever', 'evaluator', 'guardrail'), 'aggregate',
+                        ''),
+                    multiIf(
+                        said['langsmith_kind'] IN ('llm', 'embedding'), 'model',
+                        said['langsmith_kind'] = 'tool', 'tool',
+                        said['langsmith_kind'] IN ('chain', 'retriever', 'prompt', 'parser'), 'aggregate',
+                        ''),
+                    multiIf(
+                        said['traceloop_kind'] = 'tool', 'tool',
+                        said['traceloop_kind'] IN ('workflow', 'task', 'agent'), 'aggregate',
+                        ''),
+                    multiIf(
+                        said['ai_operation'] = '', 'other',
+                        match(said['ai_operation'], '\\.(doGenerate|doStream|doEmbed)$'), 'model',
+                        'aggregate')])) AS class,
+            arrayFirst(text -> text != '', [
+                said['operation_name'], said['openinference_kind'], said['request_type'], said['ai_operation']])
+                AS operation_text,
+            lower(said['provider']) AS said_provider,
+            mapFromArrays(payers.1, payers.2) AS payer,
+            arrayFilter((item, number) -> item.3 AND number = 1, payers, arrayEnumerateUniq(payers.1)) AS own_payers,
+            if(
+                notEmpty(raw_items),
+                arrayFilter((item, number) -> number = 1, raw_items, arrayEnumerateUniq(raw_items.1.1)),
+                arrayFilter((item, number) -> number = 1, amount_items, arrayEnumerateUniq(amount_items.1.1)))
+                AS first_items
+        FROM said
+    ),
+    counted AS
+    (
+        SELECT
+            *,
+            if(match(operation_text, '(\\.doEmbed|ai\\.embed|ai\\.embedMany)$'), 'embeddings', operation_text)
+                AS said_operation,
+            if(
+                notEmpty(raw_items),
+                match(raw, '"(cache_read_input_tokens|cache_creation_input_tokens|cacheReadInputTokens|cacheWriteInputTokens)"')
+                    AND hasAny(JSONExtractKeys(raw), [
+                        'cache_read_input_tokens', 'cache_creation_input_tokens',
+                        'cacheReadInputTokens', 'cacheWriteInputTokens'])
+                    AND NOT JSONHas(raw, 'prompt_tokens'),
+                said_provider IN ('aws.bedrock', 'bedrock', 'aws_bedrock', 'aws-bedrock', 'amazon-bedrock')
+                    OR (startsWith(said_provider, 'anthropic')
+                        AND mapContains(SpanAttributes, 'ai.usage.cachedInputTokens')
+                        AND NOT mapContains(SpanAttributes, 'ai.usage.inputTokenDetails.cacheReadTokens'))) AS is_exclusive,
+            mapApply(
+                (field, value) -> (field, if(
+                    match(value, '^0*[0-9]{1,12}(\\.0)?$|^1000000000000(\\.0)?$'),
+                    toUInt64OrNull(extract(value, '^[0-9]+')),
+                    NULL)),
+                mapFromArrays(first_items.1.1, first_items.3)) AS counts,
+            arrayMap(
+                item -> (
+                    toDecimal128OrNull(trim(item.3), 18),
+                    if(
+                        said['cost_source'] = '',
+                        item.2 NOT IN (
+                            'operation.cost', 'gen_ai.cost.total_cost', 'gen_ai.usage.total_cost', 'claude_code.cost_usd')
+                            AND NOT match(
+                                ScopeName,
+                                '^(litellm|openlit|langfuse|openinference\\.|pydantic-ai|traceloop|logfire)'),
+                        said['cost_source'] = 'provider')),
+                cost_items) AS stated_costs
+        FROM classified
+    ),
+    numbered AS
+    (
+        SELECT
+            *,
+            counts['input_tokens'] AS found_input,
+            counts['output_tokens'] AS found_output,
+            counts['total_tokens'] AS found_total,
+            said_operation IN ('embeddings', 'embedding', 'rerank', 'EMBEDDING', 'RERANKER') AS is_embedding,
+            ifNull(counts['cache_read_tokens'], 0) AS cache_read,
+            ifNull(counts['cache_write_1h_tokens'], 0) AS cache_write_1h,
+            ifNull(counts['reasoning_tokens'], 0) AS said_reasoning,
+            arrayMap(cost -> (if(cost.1 >= 0 AND cost.1 <= 1000000000000, cost.1, NULL), cost.2), stated_costs) AS costs
+        FROM counted
+    ),
+    used AS
+    (
+        SELECT
+            *,
+            class != 'tool' AND (
+                isNotNull(found_input) OR isNotNull(found_output)
+                OR (isNotNull(found_total) AND is_embedding)) AS has_usage,
+            greatest(
+                ifNull(counts['cache_write_tokens'], 0),
+                cache_write_1h + ifNull(counts['cache_write_5m_tokens'], 0)) AS cache_write,
+            arrayFirstIndex(cost -> isNotNull(cost.1), costs) AS first_amount
+        FROM numbered
+    ),
+    totalled AS
+    (
+        SELECT
+            *,
+            toInt64(multiIf(
+                NOT has_usage, 0,
+                isNotNull(found_input), found_input,
+                isNull(found_output), found_total,
+                found_total >= found_output, found_total - found_output,
+                0)) AS said_input,
+            toInt64(multiIf(
+                NOT has_usage, 0,
+                isNotNull(found_output), found_output,
+                isNull(found_input), 0,
+                found_total >= found_input, found_total - found_input,
+                0)) AS said_output,
+            if(
+                isNull(found_total),
+                -1000000000000000,
+                toInt64(found_total) - toInt64(ifNull(found_input, 0)) - toInt64(ifNull(found_output, 0))) AS unsaid_total,
+            first_amount > 0 AND upper(said['cost_currency']) NOT IN ('', 'USD') AS is_foreign
+        FROM used
+    ),
+    corrected AS
+    (
+        SELECT
+            *,
+            NOT is_exclusive AND cache_read + cache_write > 0 AND has_usage AND (
+                cache_read + cache_write > said_input
+                OR has([0, toInt64(said_reasoning)], unsaid_total - toInt64(cache_read + cache_write)))
+                AS is_input_corrected,
+            has_usage AND said_reasoning > 0 AND (
+                said_reasoning > said_output
+                OR has([0, toInt64(cache_read + cache_write)], unsaid_total - toInt64(said_reasoning)))
+                AS is_output_corrected,
+            toInt64(least(ifNull(counts['audio_cache_read_tokens'], 0), cache_read)) AS audio_cache_read,
+            if(is_foreign, 0, arrayFirstIndex(cost -> ifNull(cost.1 > 0 OR (cost.1 = 0 AND cost.2), false), costs)) AS chosen,
+            lower(arrayStringConcat([
+                SpanAttributes['gen_ai.request.stream'],
+                SpanAttributes['gen_ai.is_streaming'],
+                SpanAttributes['llm.is_streaming']], ' ')) LIKE '%true%'
+                OR position(SpanAttributes['llm.invocation_parameters'], '"stream": true') > 0 AS is_stream,
+            arrayMap(
+                part -> toUInt32OrZero(part),
+                extractAll(extract(ScopeVersion, '^[0-9]+(?:[^.]*\\.[0-9]+)*'), '(?:^|\\.)([0-9]+)')) AS version
+        FROM totalled
+    ),
+    rooms AS
+    (
+        SELECT
+            *,
+            said_input + if(is_exclusive OR is_input_corrected, 0, -toInt64(cache_read + cache_write)) AS uncached_input,
+            said_output + if(is_output_corrected, said_reasoning, 0) AS total_output,
+            if(class = 'other' AND (has_usage OR chosen > 0), 'aggregate', class) AS final_class,
+            notEmpty(version) AS has_version
+        FROM corrected
+    ),
+    audible AS
+    (
+        SELECT
+            *,
+            greatest(0, least(toInt64(ifNull(counts['audio_input_tokens'], 0)) - audio_cache_read, uncached_input))
+                AS audio_input,
+            least(toInt64(said_reasoning), total_output) AS reasoning,
+            final_class IN ('model', 'aggregate') AS is_read
+        FROM rooms
+    ),
+    parted AS
+    (
+        SELECT
+            *,
+            least(toInt64(ifNull(counts['image_input_tokens'], 0)), uncached_input - audio_input) AS image_input,
+            least(toInt64(ifNull(counts['audio_output_tokens'], 0)), total_output - reasoning) AS audio_output,
+            if(is_read, arrayFilter(mark -> mark != '', [
+                if(mapExists((field, count) -> isNull(count), counts), 'impossible_usage', ''),
+                if(has_usage AND isNull(found_input) AND isNotNull(found_output)
+                    AND NOT ifNull(found_total >= found_output, false), 'input_missing', ''),
+                if(has_usage AND isNotNull(found_input) AND isNull(found_output) AND NOT is_embedding
+                    AND NOT ifNull(found_total >= found_input, false), 'output_missing', ''),
+                if(is_input_corrected, 'input_excluded_cache', ''),
+                if(is_output_corrected, 'output_excluded_reasoning', ''),
+                if(has_usage AND isNull(counts['cache_read_tokens']) AND isNull(counts['cache_write_tokens']) AND (
+                    ScopeName IN ('opentelemetry.instrumentation.openai_v2', 'openinference.instrumentation.smolagents')
+                    OR (ScopeName = 'opentelemetry.instrumentation.openai.v1' AND has_version AND version < [0, 34])
+                    OR (ScopeName = 'openinference.instrumentation.anthropic' AND is_stream
+                        AND has_version AND version < [1])
+                    OR (ScopeName = 'openlit.otel.tracing' AND has_version AND version < [1, 33])),
+                    'cache_not_reported', ''),
+                if(has_usage AND is_stream AND ScopeName = 'opentelemetry.instrumentation.anthropic',
+                    'output_overstated', ''),
+                if(has_usage AND SpanAttributes['otel_cost.usage.source'] = 'partial', 'partial', ''),
+                if(arrayExists((cost, index) -> isNull(cost.1) AND (
+                    if(is_foreign, index < first_amount, chosen = 0 OR index < chosen)), costs, arrayEnumerate(costs)),
+                    'impossible_cost', ''),
+                if(is_foreign, 'currency_not_usd', '')]), []) AS marks
+        FROM audible
+    ),
+    disjoint AS
+    (
+        SELECT
+            *,
+            least(toInt64(ifNull(counts['tool_input_tokens'], 0)), uncached_input - audio_input - image_input) AS tool_input,
+            least(toInt64(ifNull(counts['image_output_tokens'], 0)), total_output - reasoning - audio_output) AS image_output
+        FROM parted
+    )
+SELECT
+    TraceId AS trace_id,
+    SpanId AS span_id,
+    ParentSpanId AS parent_span_id,
+    Timestamp AS started_at,
+    addNanoseconds(Timestamp, least(Duration, 31536000000000000)) AS ended_at,
+    ServiceName AS service_name,
+    ScopeName AS scope_name,
+    final_class AS span_class,
+    final_class IN ('model', 'tool') OR has_usage OR (is_read AND chosen > 0) AS is_billable,
+    if(is_read, substringUTF8(said['provider'], 1, 256), '') AS provider,
+    if(is_read, substringUTF8(if(said['response_model'] != '', said['response_model'], said['request_model']), 1, 256), '')
+        AS model,
+    if(is_read, substringUTF8(said['request_model'], 1, 256), '') AS request_model,
+    multiIf(final_class = 'tool', 'execute_tool', is_read, said_operation, '') AS operation,
+    if(is_read, substringUTF8(arrayFirst(tier -> tier != '', [
+        said['service_tier'],
+        JSONExtractString(raw, 'service_tier'),
+        JSONExtractString(metadata, 'openai', 'serviceTier')]), 1, 256), '') AS service_tier,
+    multiIf(
+        final_class = 'tool', substringUTF8(said['tool_call_id'], 1, 256),
+        NOT is_read, '',
+        said['response_id'] != '' AND NOT startsWith(ScopeName, 'litellm'), substringUTF8(said['response_id'], 1, 256),
+        startsWith(ScopeName, 'openinference.'), extract(
+            substringUTF8(SpanAttributes['output.value'], 1, 400),
+            '"id":\\s*"((?:chatcmpl|resp|msg|gen|cmpl)[-_][\\w.-]{1,120})"'),
+        '') AS response_id,
+    if(final_class = 'tool', substringUTF8(said['tool_name'], 1, 256), '') AS tool_name,
+    SpanAttributes[dictGet('tool_prices_dictionary', 'unit_attribute', lowerUTF8(tool_name))] AS tool_units,
+    has_usage,
+    if(has_usage, uncached_input - audio_input - image_input - tool_input, 0) AS input_tokens,
+    if(has_usage, cache_read - audio_cache_read, 0) AS cache_read_tokens,
+    if(has_usage, cache_write - cache_write_1h, 0) AS cache_write_tokens,
+    if(has_usage, cache_write_1h, 0) AS cache_write_1h_tokens,
+    if(has_usage, tool_input, 0) AS tool_input_tokens,
+    if(has_usage, audio_input, 0) AS audio_input_tokens,
+    if(has_usage, audio_cache_read, 0) AS audio_cache_read_tokens,
+    if(has_usage, image_input, 0) AS image_input_tokens,
+    if(has_usage, total_output - reasoning - audio_output - image_output, 0) AS output_tokens,
+    if(has_usage, reasoning, 0) AS reasoning_tokens,
+    if(has_usage, audio_output, 0) AS audio_output_tokens,
+    if(has_usage, image_output, 0) AS image_output_tokens,
+    if(has_usage, ifNull(counts['web_searches'], 0), 0) AS web_searches,
+    marks AS usage_marks,
+    arrayExists(mark -> mark NOT IN ('input_excluded_cache', 'impossible_cost', 'currency_not_usd'), marks) AS is_estimate,
+    if(is_read AND chosen > 0, costs[chosen].1, NULL) AS reported_cost_usd,
+    multiIf(NOT is_read OR chosen = 0, '', costs[chosen].2, 'provider', 'emitter') AS reported_by,
+    toDecimal128OrNull(said['span_cost_usd'], 12) AS span_cost_usd,
+    toDecimal128OrNull(said['span_list_cost_usd'], 12) AS span_list_cost_usd,
+    said['span_price_status'] AS span_price_status,
+    said['span_price_version'] AS span_price_version,
+    said['span_price_model'] AS span_price_model,
+    StatusCode AS status,
+    multiIf(
+        said['error_type'] != '', substringUTF8(said['error_type'], 1, 256),
+        StatusCode = 'Error', substringUTF8(arrayFirst(
+            type -> type != '',
+            arrayMap(event -> event['exception.type'], Events.Attributes)), 1, 256),
+        '') AS error_type,
+    if(payer['execution_id'] != '', payer['execution_id'], TraceId) AS execution_id,
+    payer['organization'] AS organization,
+    payer['team'] AS team,
+    payer['user_id'] AS user_id,
+    payer['feature'] AS feature,
+    payer['agent_name'] AS agent_name,
+    payer['component'] AS component,
+    payer['environment'] AS environment,
+    payer['session_id'] AS session_id,
+    mapFromArrays(own_payers.1, own_payers.2) AS own_payer
+FROM disjoint;
