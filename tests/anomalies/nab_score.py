@@ -1,9 +1,9 @@
 """The scoring function of the Numenta Anomaly Benchmark, from its published formula (Lavin and Ahmad, 2015).
 
 A detection inside a labelled window earns up to 1, the more the earlier; only the earliest counts. A window
-without one costs 1. A detection outside costs up to 0.11, less soon after a window. The first 15 % of a series
-are probation, where nothing counts. Totals are normalised: 0 is a detector that never speaks, 100 is one that
-speaks once, at the start of each window.
+without one costs 1. A detection outside costs up to 0.11, less soon after a window. The first 15 % of a
+series are probation, where nothing counts. Totals are normalised: 0 is a detector that never speaks, 100 one
+that speaks once, at the start of each window.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Window(NamedTuple):
 
 
 def sigmoid(position: float) -> float:
-    """Return the worth of a detection: near 1 at -1 (start of a window), 0 at 0 (its end), -1 far behind it."""
+    """Return the worth of a detection: near 1 at -1 (begin of a window), 0 at 0 (its end), -1 far behind."""
     if position > 3:
         return -1.0
     return 2 / (1 + math.exp(5 * position)) - 1
