@@ -288,6 +288,178 @@ class Detectors:
     )
 
 
+ANOMALY_KINDS = (
+    "execution_cost",
+    "execution_maximum",
+    "loop",
+    "retry_storm",
+    "context_growth",
+    "volume_spike",
+    "oversized_model",
+    "prompt_creep",
+    "routing_failure",
+    "unpriced_model",
+    "unowned_spend",
+)
+"""What the warehouse finds after the fact."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anomalies:
+    """Where the unusual begins, for what the warehouse finds after the fact."""
+
+    watch_days: int = _setting(
+        "OTEL_COST_ANOMALY_WATCH_DAYS",
+        7,
+        read.positive_count,
+        "Days that are looked at; what lies further back is resolved.",
+    )
+    baseline_days: int = _setting(
+        "OTEL_COST_ANOMALY_BASELINE_DAYS",
+        28,
+        read.positive_count,
+        "Days that what is usual is taken from.",
+    )
+    min_executions: int = _setting(
+        "OTEL_COST_ANOMALY_MIN_EXECUTIONS",
+        5,
+        read.positive_count,
+        "Other executions of an agent and feature that there must be to compare one with.",
+    )
+    execution_factor: Decimal = _setting(  # noqa: RUF009 (a field, not a value)
+        "OTEL_COST_ANOMALY_EXECUTION_FACTOR",
+        Decimal(10),
+        read.factor,
+        "An execution is found when it costs more than so many times the median of the others.",
+    )
+    max_execution_usd: Decimal | None = _setting(  # noqa: RUF009 (a field, not a value)
+        "OTEL_COST_ANOMALY_MAX_EXECUTION_USD",
+        None,
+        read.optional(read.amount_usd),
+        "An execution is found when it costs more, whatever is usual, in USD.",
+    )
+    max_execution_calls: int | None = _setting(
+        "OTEL_COST_ANOMALY_MAX_EXECUTION_CALLS",
+        None,
+        read.optional(read.count),
+        "An execution is found when it calls models more often.",
+    )
+    volume_score: float = _setting(
+        "OTEL_COST_ANOMALY_VOLUME_SCORE",
+        5.0,
+        read.threshold,
+        "Spreads above what is usual at this hour of the week that make a spike.",
+    )
+    volume_factor: float = _setting(
+        "OTEL_COST_ANOMALY_VOLUME_FACTOR",
+        2.0,
+        read.threshold,
+        "Times what is usual at this hour that make a spike; both must hold.",
+    )
+    volume_min_executions: int = _setting(
+        "OTEL_COST_ANOMALY_VOLUME_MIN_EXECUTIONS",
+        10,
+        read.positive_count,
+        "Executions in an hour that a spike has at least.",
+    )
+    simple_input_tokens: int = _setting(
+        "OTEL_COST_ANOMALY_SIMPLE_INPUT_TOKENS",
+        1000,
+        read.count,
+        "Input tokens a call of a simple task, at most.",
+    )
+    simple_output_tokens: int = _setting(
+        "OTEL_COST_ANOMALY_SIMPLE_OUTPUT_TOKENS",
+        250,
+        read.count,
+        "Output tokens a call of a simple task, at most.",
+    )
+    simple_min_executions: int = _setting(
+        "OTEL_COST_ANOMALY_SIMPLE_MIN_EXECUTIONS",
+        20,
+        read.positive_count,
+        "Simple executions that a dear model must have had, to be found too large for them.",
+    )
+    loop_repeats: int = _setting(
+        "OTEL_COST_ANOMALY_LOOP_REPEATS",
+        6,
+        read.positive_count,
+        "Repeated model calls in a row that are a loop.",
+    )
+    retry_failures: int = _setting(
+        "OTEL_COST_ANOMALY_RETRY_FAILURES",
+        5,
+        read.positive_count,
+        "Failed calls in a row, of one execution, that are a retry storm.",
+    )
+    retry_failed_ratio: float = _setting(
+        "OTEL_COST_ANOMALY_RETRY_FAILED_RATIO",
+        0.5,
+        read.ratio,
+        "Share of an agent's calls in an hour that fail in a retry storm.",
+    )
+    retry_min_calls: int = _setting(
+        "OTEL_COST_ANOMALY_RETRY_MIN_CALLS",
+        12,
+        read.positive_count,
+        "Failed calls of an agent in an hour that a retry storm has at least.",
+    )
+    growth_factor: float = _setting(
+        "OTEL_COST_ANOMALY_GROWTH_FACTOR",
+        2.5,
+        read.threshold,
+        "Times what the agent's prompts usually grow by from call to call.",
+    )
+    growth_min_tokens: int = _setting(
+        "OTEL_COST_ANOMALY_GROWTH_MIN_TOKENS",
+        10_000,
+        read.count,
+        "Tokens of the largest prompt, below which growth does not matter.",
+    )
+    creep_factor: float = _setting(
+        "OTEL_COST_ANOMALY_CREEP_FACTOR",
+        1.25,
+        read.threshold,
+        "Times as long as weeks ago that an agent's first prompt must be.",
+    )
+    creep_min_tokens: int = _setting(
+        "OTEL_COST_ANOMALY_CREEP_MIN_TOKENS",
+        200,
+        read.count,
+        "Tokens that an agent's first prompt must have gained.",
+    )
+    routing_points: float = _setting(
+        "OTEL_COST_ANOMALY_ROUTING_POINTS",
+        0.2,
+        read.ratio,
+        "How much the share of calls to dear models must rise: 0.2 is from 10 % to 30 %.",
+    )
+    routing_min_calls: int = _setting(
+        "OTEL_COST_ANOMALY_ROUTING_MIN_CALLS",
+        30,
+        read.positive_count,
+        "Calls of a feature on a day, below which their shares say nothing.",
+    )
+    unowned_usd: Decimal = _setting(  # noqa: RUF009 (a field, not a value)
+        "OTEL_COST_ANOMALY_UNOWNED_USD",
+        Decimal("0.10"),
+        read.amount_usd,
+        "What an agent may spend within `watch_days` without anybody to pay for it, in USD.",
+    )
+    warning_usd: Decimal = _setting(  # noqa: RUF009 (a field, not a value)
+        "OTEL_COST_ANOMALY_WARNING_USD",
+        Decimal("0.10"),
+        read.amount_usd,
+        "USD at stake from which a finding is a warning; below, it is for information.",
+    )
+    critical_usd: Decimal = _setting(  # noqa: RUF009 (a field, not a value)
+        "OTEL_COST_ANOMALY_CRITICAL_USD",
+        Decimal(10),
+        read.amount_usd,
+        "USD at stake from which a finding is critical.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
     """What happens on the way to an execution's budget, each at a ratio of it."""
@@ -342,6 +514,7 @@ class Policy:
     budgets: Budgets = Budgets()
     detectors: Detectors = Detectors()
     ladder: Ladder = Ladder()
+    anomalies: Anomalies = Anomalies()
     prices: tuple[Path, ...] = ()
     path: Path | None = None
     origins: Mapping[tuple[str, ...], str] = field(default_factory=dict, compare=False)
@@ -428,6 +601,7 @@ SECTIONS: Mapping[str, type] = {
     "budgets": Budgets,
     "detectors": Detectors,
     "ladder": Ladder,
+    "anomalies": Anomalies,
 }
 """The sections of the file whose settings have variables too."""
 TABLES = ("agents", "features")

@@ -23,6 +23,7 @@ EVERYONE = "*"
 
 MAX_USD = Decimal(10) ** 12
 """An amount above it is a slip of the hand, and would not fit the columns it is reported in."""
+MAX_FACTOR = 1_000_000
 _COUNT = re.compile(r"[0-9][0-9_]{0,17}")
 _NOTHING = frozenset({"", "~", "null"})
 _WILD = re.compile(r"[*?\[]")
@@ -179,6 +180,15 @@ def threshold(given: Given) -> float:
     if not 0 < number <= MAX_USD:
         raise given.problem(remedy)
     return float(number)
+
+
+def factor(given: Given) -> Decimal:
+    """Read how many times, 2 or more, exactly."""
+    remedy = "is not a number of times; write 2 or more, for example 10"
+    number = _number(given, remedy)
+    if not 2 <= number <= MAX_FACTOR:
+        raise given.problem(remedy)
+    return number
 
 
 def switch(given: Given) -> bool:

@@ -31,6 +31,8 @@ INSERT INTO execution_days
     output_tokens,
     max_input_tokens,
     first_input_tokens,
+    longest_repeat,
+    median_growth_tokens,
     models,
     tools,
     agents,
@@ -78,6 +80,29 @@ WITH
             sumIf(ifNull(charge.output_tokens, 0), counted) AS output_tokens,
             maxIf(ifNull(charge.input_tokens, 0), counted) AS max_input_tokens,
             argMinIf(ifNull(charge.input_tokens, 0), began, counted AND kind = 'model') AS first_input_tokens,
+            arraySort(groupArrayIf(
+                (began, toInt64(ifNull(charge.input_tokens, 0)), toInt64(ifNull(charge.output_tokens, 0))),
+                counted AND kind = 'model' AND charge.status != 'Error')) AS answers,
+            arrayMax(arrayMap(
+                lag -> arrayMax(arrayMap(
+                    run -> arraySum(run),
+                    arraySplit(
+                        is_like -> NOT is_like,
+                        arrayMap(
+                            (later, earlier) -> later.3 > 0
+                                AND later.2 >= earlier.2
+                                AND abs(later.3 - earlier.3) <= greatest(1, 0.1 * earlier.3),
+                            arraySlice(answers, lag + 1),
+                            arraySlice(answers, 1, length(answers) - lag))))),
+                arrayFilter(lag -> lag < length(answers), [1, 2, 3, 4]))) AS longest_repeat,
+            arrayReduce(
+                'quantileExactLow',
+                arrayFilter(
+                    growth -> growth > 0,
+                    arrayMap(
+                        (later, earlier) -> later.2 - earlier.2,
+                        arraySlice(answers, 2),
+                        arrayPopBack(answers)))) AS median_growth_tokens,
             arraySort(groupUniqArrayIf(model, counted AND model != '')) AS models,
             arraySort(groupUniqArrayIf(tool_name, counted AND tool_name != '')) AS tools,
             arraySort(groupUniqArrayIf(charge.agent_name, counted AND charge.agent_name != '')) AS agents,
@@ -147,6 +172,8 @@ SELECT
     output_tokens,
     max_input_tokens,
     first_input_tokens,
+    longest_repeat,
+    median_growth_tokens,
     models,
     tools,
     agents,
@@ -184,6 +211,8 @@ FROM
         charged.output_tokens AS output_tokens,
         charged.max_input_tokens AS max_input_tokens,
         charged.first_input_tokens AS first_input_tokens,
+        charged.longest_repeat AS longest_repeat,
+        charged.median_growth_tokens AS median_growth_tokens,
         charged.models AS models,
         charged.tools AS tools,
         charged.agents AS agents,

@@ -20,6 +20,7 @@ MODULES = {
     "top": "reports",
     "trace": "reports",
     "decisions": "reports",
+    "anomalies": "anomalies",
     "sql": "reports",
     "price": "price",
     "prices": "price",

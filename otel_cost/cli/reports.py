@@ -73,6 +73,8 @@ HEADINGS = {
     "limit_usd": "limit",
     "spent_usd": "spent",
     "asked_usd": "asked",
+    "stake_usd": "at stake",
+    "last_seen": "last seen (UTC)",
 }
 DECISION_COLUMNS = (
     "decided_at",

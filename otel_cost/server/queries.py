@@ -60,10 +60,10 @@ class QueryEndpoint:
     """The read endpoint over one store.
 
     Args:
-        catch_up: Brings the rollups up to date, before each query.
+        catch_up: Brings what a query reads up to date, before it.
     """
 
-    def __init__(self, reader: Reader, catch_up: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, reader: Reader, catch_up: Callable[[str], None] = lambda _: None) -> None:
         self._reader, self._catch_up = reader, catch_up
         self._running = asyncio.Semaphore(CONCURRENT_QUERIES)
 
@@ -101,7 +101,7 @@ class QueryEndpoint:
 
     def _answer(self, request: Request, fields: Mapping[str, str], sql: str) -> Answer:
         headers = request.headers
-        self._catch_up()
+        self._catch_up(sql)
         return self._reader.answer(
             sql,
             params={name[6:]: value for name, value in fields.items() if name.startswith("param_")},

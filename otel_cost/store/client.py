@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from otel_cost.errors import ConfigError, StoreBusyError, StoreError
-from otel_cost.store import access, cluster, migrations, prices, rollups
+from otel_cost.store import access, anomalies, cluster, migrations, prices, rollups
 from otel_cost.store import policy as warehouse_policy
 from otel_cost.store.connection import SETTINGS, connect_and_create, short
 from otel_cost.store.dsn import Embedded, Server, default_dsn, is_locked, parse_dsn, served_by
@@ -89,7 +89,7 @@ class Store:
         self.place = place
         self._client: Client | None = client
         self._lock = threading.Lock()
-        self._is_rolled = False
+        self._is_rolled = self._is_found = False
         self.topology = SINGLE
         if isinstance(place, Server) and not place.proxy_path:
             with self._statement("find_topology") as opened:
@@ -214,7 +214,7 @@ class Store:
         """Yield the parameters of `account_traces`, pass by pass.
 
         They are the traces to decide together (`trace_ids`), others to look at for it (`rivals`), and between
-        which days all their spans are (`first_day`, `last_day`), so that a pass does not grow with the history.
+        which days all their spans are (`first_day`, `last_day`): a pass does not grow with the history.
         """
         remaining = iter(sorted(set(trace_ids)))
         while some := list(islice(remaining, TRACES_PER_PASS)):
@@ -249,8 +249,8 @@ class Store:
             try:
                 if isinstance(self.place, Server) and self.topology.cluster:
                     cluster.roll(client, self.place, self.topology)
-                else:
-                    rollups.roll(client, self.place)
+                elif rollups.roll(client, self.place):
+                    self._is_found = False
             except BaseException:
                 self._is_rolled = False
                 raise
@@ -262,10 +262,36 @@ class Store:
                 return cluster.stale_days(client, self.place, self.topology)
             return rollups.stale_days(client)
 
-    def catch_up(self) -> None:
-        """Roll up what was inserted since, where nobody else does: in an embedded store."""
-        if isinstance(self.place, Embedded) and not self._is_rolled:
+    def find_anomalies(self) -> None:
+        """Note what is unusual as of the rollups, and what is so no longer. Running it twice changes nothing.
+
+        An embedded store does so by itself before it is asked for anomalies; a server once a minute.
+
+        Raises:
+            StoreError: The store refused it.
+        """
+        if isinstance(self.place, Server) and self.place.proxy_path:
+            return  # the process that serves the store does it
+        with self._statement("find_anomalies") as client:
+            if isinstance(self.place, Server) and self.topology.cluster:
+                cluster.find_anomalies(client, self.place, self.topology)
+            else:
+                anomalies.find(client, self.place)
+            self._is_found = True
+
+    def catch_up(self, asked: str = "") -> None:
+        """Roll up what was inserted since, where nobody else does: in an embedded store.
+
+        Args:
+            asked: The statement that is asked next. Looking for anomalies takes a while, so it is done only
+                before one that reads them.
+        """
+        if not isinstance(self.place, Embedded):
+            return
+        if not self._is_rolled:
             self.roll()
+        if not self._is_found and anomalies.is_about(asked):
+            self.find_anomalies()
 
     def query(self, name: str, **params: Any) -> Result:
         """Run the named query `queries/<name>.sql` with typed server-side parameters.
@@ -274,7 +300,7 @@ class Store:
             ConfigError: There is no query of that name.
             StoreError: The store refused it.
         """
-        self.catch_up()
+        self.catch_up(named_sql("queries", name))
         return self.ask(name, **params)
 
     def ask(self, name: str, **params: Any) -> Result:
@@ -301,7 +327,7 @@ class Store:
             StoreError: The store refused it.
         """
         if readonly:
-            self.catch_up()
+            self.catch_up(text)
         if readonly and isinstance(self.place, Embedded):
             return self._read(text, params or {}, fmt)
         settings = {"log_comment": "sql", **(READ_ONLY if readonly else {})}
@@ -341,12 +367,12 @@ class Store:
             return prices.push(client, book)
 
     def push_policy(self, policy: Policy) -> None:
-        """Replace the budgets and clocks of the warehouse by those of a policy, where they differ.
+        """Replace budgets, clocks and where the unusual begins by those of a policy, where they differ.
 
         When a clock changes, days are other days: the rollups are made anew.
         """
         with self._statement("push_policy") as client:
-            self._is_rolled = False
+            self._is_rolled = self._is_found = False
             if isinstance(self.place, Server) and self.topology.cluster:
                 cluster.push_policy(client, self.place, self.topology, policy)
             else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otel_cost.errors import ConfigError
-from otel_cost.store import migrations, policy, prices, rollups
+from otel_cost.store import anomalies, migrations, policy, prices, rollups
 from otel_cost.store.connection import connect_and_create
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import named_sql, statements
@@ -50,6 +50,7 @@ def migrate(client: Client, place: Server, topology: Topology) -> list[str]:
         for node in nodes:
             applied += migrations.define(node.own, node.place, topology, place.database)
             applied += migrations.define_shown(node.shown, node.place)
+        applied += migrations.define_findings(nodes[0].shown, nodes[0].place, nodes[0].place.database)
     return list(dict.fromkeys(applied))
 
 
@@ -86,6 +87,12 @@ def roll(client: Client, place: Server, topology: Topology) -> None:
     with opened_nodes(client, place, topology) as nodes:
         for node in nodes:
             rollups.roll(node.own, node.place)
+
+
+def find_anomalies(client: Client, place: Server, topology: Topology) -> None:
+    """Note what is unusual on all shards; the first node does it for all."""
+    with opened_nodes(client, place, topology) as nodes:
+        anomalies.find(nodes[0].shown, nodes[0].place)
 
 
 def stale_days(client: Client, place: Server, topology: Topology) -> list[str]:

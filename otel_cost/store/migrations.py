@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_cost.errors import StoreError
-from otel_cost.store import rollups
+from otel_cost.store import anomalies, rollups
 from otel_cost.store.dsn import Embedded, Server
 from otel_cost.store.files import sql_files, statements, with_parts
 from otel_cost.store.topology import SINGLE, Topology
@@ -91,6 +91,11 @@ def define_shown(client: Client, place: Server) -> list[str]:
     return _define(client, place, [path for path in _views(place, SINGLE) if _is_shown(path)])
 
 
+def define_findings(client: Client, place: Server, local: str) -> list[str]:
+    """Let one node of a cluster look for what is unusual on all shards, and keep it in its own database."""
+    return _define(client, place, sql_files("findings"), local)
+
+
 def _define(client: Client, place: Embedded | Server, views: list[Path], database: str = "") -> list[str]:
     applied = _applied(client)
     changed = [path for path in views if applied.get(_key(path)) != _checksum(path, database)]
@@ -127,7 +132,8 @@ def _views(place: Embedded | Server, topology: Topology) -> list[Path]:
         extra = sql_files("server")
     named = {path.stem: path for path in [*sql_files("views"), *extra]}
     rolling = sql_files("rollups") if isinstance(place, Server) else []
-    return [*_by_dependency(list(named.values())), *rolling]
+    finding = sql_files("findings") if isinstance(place, Server) and not topology.cluster else []
+    return [*_by_dependency(list(named.values())), *rolling, *finding]
 
 
 def _is_shown(path: Path) -> bool:
@@ -230,5 +236,7 @@ def _text(path: Path, database: str = "") -> str:
     """Return a file with what it asks for put in. `database` shows all shards of a cluster."""
     if path.parent.name == "rollups":
         return rollups.view_of(path)
+    if path.parent.name == "findings":
+        return anomalies.view_of(path, database)
     text = path.read_text(encoding="utf-8")
     return with_parts(text, database, is_of_shard=path.parent.name == "cluster")

@@ -1,4 +1,4 @@
-"""Hand the policy to the warehouse: who may spend what, and what each organization's clock shows."""
+"""Hand the policy to the warehouse: who may spend what, each organization's clock, what is unusual."""
 
 from __future__ import annotations
 
@@ -28,6 +28,33 @@ _BUDGETS = {
     "budget_window": "LowCardinality(String)",
     "is_hard": "Bool",
 }
+_ANOMALY_SETTINGS = {
+    "watch_days": "UInt16",
+    "baseline_days": "UInt16",
+    "min_executions": "UInt32",
+    "execution_factor": "Decimal(18, 6)",
+    "max_execution_usd": "Nullable(Decimal(38, 12))",
+    "max_execution_calls": "Nullable(UInt64)",
+    "volume_score": "Float64",
+    "volume_factor": "Float64",
+    "volume_min_executions": "UInt64",
+    "simple_input_tokens": "UInt64",
+    "simple_output_tokens": "UInt64",
+    "simple_min_executions": "UInt64",
+    "loop_repeats": "UInt64",
+    "retry_failures": "UInt64",
+    "retry_failed_ratio": "Float64",
+    "retry_min_calls": "UInt64",
+    "growth_factor": "Float64",
+    "growth_min_tokens": "UInt64",
+    "creep_factor": "Float64",
+    "creep_min_tokens": "UInt64",
+    "routing_points": "Float64",
+    "routing_min_calls": "UInt64",
+    "unowned_usd": "Decimal(38, 12)",
+    "warning_usd": "Decimal(38, 12)",
+    "critical_usd": "Decimal(38, 12)",
+}
 _TIME_ZONES = {
     "organization": "String",
     "time_zone": "LowCardinality(String)",
@@ -48,11 +75,13 @@ class ClockPeriod(NamedTuple):
 
 
 def push(client: Client, policy: Policy) -> bool:
-    """Replace budgets and time zones by those of a policy, where they differ. Tells whether clocks did.
+    """Replace what the warehouse knows of a policy, where it differs. Tells whether clocks did.
 
     Days are other days on another clock: when one changes, all rollups are made anew.
     """
     _put(client, "budgets", _BUDGETS, list(_budget_rows(policy)))
+    unusual = tuple(getattr(policy.anomalies, name) for name in _ANOMALY_SETTINGS)
+    _put(client, "anomaly_settings", _ANOMALY_SETTINGS, [unusual])
     if not _put(client, "time_zones", _TIME_ZONES, list(clock_periods(policy))):
         return False
     client.command("SYSTEM RELOAD DICTIONARY time_zones_dictionary")

@@ -16,7 +16,9 @@ from otel_cost.errors import ConfigError
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-PER_NODE = frozenset({"migrations", "prices", "model_patterns", "tool_prices", "budgets", "time_zones"})
+PER_NODE = frozenset(
+    {"migrations", "prices", "model_patterns", "tool_prices", "budgets", "time_zones", "anomaly_settings"}
+)
 """Tables that hold the same on every node: each node is given them, so they are not replicated."""
 TRACE_ID_COLUMNS = ("TraceId", "trace_id")
 """What spans of one trace have in common, in the tables that can tell."""

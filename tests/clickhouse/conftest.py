@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from otel_cost.pricing import PriceBook
-from otel_cost.store import Store, open_store
+from otel_cost.store import Store, anomalies, open_store
 from otel_cost.store.cluster import opened_nodes
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import sql_files
@@ -24,6 +24,8 @@ ROLLUPS = (
     "spend_days",
     "user_spend_days",
     "execution_days",
+    "baselines",
+    "anomalies",
 )
 KINDS = {"chdb": "embedded_dsn", "server": "server_dsn", "cluster": "cluster_dsn"}
 """Each kind of store, and the fixture that says where one is."""
@@ -110,10 +112,20 @@ def _refreshing(store: Store, verb: str, *views: str) -> None:
 
 def empty(store: Store) -> None:
     """Forget every span and what was added up of them."""
+    set_finding(store, "STOP")
     rolling = [view_name(path) for path in sql_files("rollups")]
     _refreshing(store, "STOP", *rolling)
     on_every_node(store, *(f"TRUNCATE TABLE {table}" for table in (*SPANS, *ROLLUPS)))
     _refreshing(store, "START", *rolling)
+    set_finding(store, "START")
+
+
+def set_finding(store: Store, verb: str) -> None:
+    """STOP or START a server's periodic look for what is unusual."""
+    if isinstance(store.place, Server):
+        with store._statement("finding") as client:
+            for path in sql_files("findings"):
+                client.command(f"SYSTEM {verb} VIEW {anomalies.view_name(path)}")
 
 
 def on_every_node(store: Store, *statements: str) -> None:

@@ -13,8 +13,18 @@ from otel_cost.errors import StoreError
 from otel_cost.store import Store, files, migrations, open_store
 from otel_cost.store.files import sql_files, sql_root, statements
 
-FOLDERS = ("migrations", "views", "server", "rollups", "cluster", "cluster/setup", "move", "queries")
-MADE = ("migrations", "views", "server", "rollups")
+FOLDERS = (
+    "migrations",
+    "views",
+    "server",
+    "rollups",
+    "findings",
+    "cluster",
+    "cluster/setup",
+    "move",
+    "queries",
+)
+MADE = ("migrations", "views", "server", "rollups", "findings")
 """Folders whose files are applied on a server of its own."""
 NUMBER = re.compile(r"^\d+_")
 """Of a migration or a rollup."""

@@ -37,6 +37,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "related_traces": {"trace_ids": TRACES[:1], **DAYS},
     "trace_decisions": {"trace_ids": TRACES},
     "decisions": {"execution_id": ""},
+    "anomalies": {"until": "2100-01-01 00:00:00", "kind": ""},
     "budget_status": {"at": "2026-06-01 18:00:00", "level": ""},
     "spend_by_day": {"until": "2026-06-30 00:00:00", "by": "model"},
     "spend_by_hour": {"until": "2026-06-30 00:00:00", "by": "user"},
@@ -65,6 +66,8 @@ def filled_store(opened_store: Store) -> Store:
     )
     spans.insert(opened_store, requests)
     spans.insert(opened_store, requests[::-1])
+    opened_store.roll()
+    opened_store.find_anomalies()
     return opened_store
 
 

@@ -1,0 +1,274 @@
+"""What is found unusual, on cases worked by hand, and how a finding comes, changes and goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from otel_cost.budgets import Anomalies, Policy
+from otel_cost.store import Store
+
+NOW = datetime(2026, 6, 30, 12, tzinfo=timezone.utc)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+DEFAULT = Anomalies()
+PICO = Decimal("0.000000000001")
+
+
+def call(execution: str, at: datetime, usd: Decimal | str | None, **columns: Any) -> dict[str, Any]:
+    """Return a charge: a priced model call of ann's planner for feature plan, unless told otherwise."""
+    return {
+        "trace_id": execution,
+        "span_id": f"{int(at.timestamp() * 1000):016x}",
+        "execution_id": execution,
+        "started_at": at,
+        "ended_at": at + timedelta(seconds=1),
+        "kind": "model",
+        "span_class": "model",
+        "provider": "openai",
+        "model": "gpt-5",
+        "input_tokens": 1000,
+        "output_tokens": 300,
+        "cost_usd": None if usd is None else Decimal(usd),
+        "list_cost_usd": None if usd is None else Decimal(usd),
+        "price_status": "unpriced" if usd is None else "priced",
+        "status": "Unset",
+        "team": "",
+        "user_id": "ann",
+        "feature": "plan",
+        "agent_name": "planner",
+        "version": 1,
+        **columns,
+    }
+
+
+def insert(store: Store, charges: Sequence[dict[str, Any]]) -> None:
+    """Store charges as if their spans had been read, priced and accounted, and add them up."""
+    names = list(charges[0])
+    rows = [[charge[name] for name in names] for charge in charges]
+    with store._statement("insert") as client:
+        client.insert("charges", rows, column_names=names, settings={"max_partitions_per_insert_block": 0})
+    store.roll()
+
+
+def runs(costs: Sequence[Decimal | str], at: datetime = NOW, **columns: Any) -> list[dict[str, Any]]:
+    """Return executions of one call each, a minute apart, the last at `at`."""
+    begin = at - timedelta(minutes=len(costs) - 1)
+    return [
+        call(f"run-{number}", begin + timedelta(minutes=number), usd, **columns)
+        for number, usd in enumerate(costs)
+    ]
+
+
+def found(store: Store, settings: Anomalies = DEFAULT) -> dict[tuple[str, str], dict[str, Any]]:
+    """Look, and return every finding by its kind and subject."""
+    store.push_policy(Policy(anomalies=settings))
+    store.find_anomalies()
+    rows = store.query("anomalies", since=NOW - 60 * DAY, until=NOW + 60 * DAY, kind="", limit=1000).dicts()
+    assert len({(row["kind"], row["subject"]) for row in rows}) == len(rows)
+    for row in rows:
+        for name in ("first_seen", "last_seen", "resolved_at"):
+            row[name] = row[name] and row[name].replace(tzinfo=timezone.utc)
+    return {(row["kind"], row["subject"]): row for row in rows}
+
+
+def test_ten_times_the_median_is_exact(store: Store) -> None:
+    """The others cost 1, 1, 1, 2, 2, 2: their median is 1.50. 15.00 is no finding, a trillionth more is."""
+    insert(store, runs(["1", "1", "1", "2", "2", "2", "15"]))
+    assert ("execution_cost", "execution:run-6") not in found(store)
+    insert(store, [call("run-6", NOW, Decimal(15) + PICO, version=2)])
+    row = found(store)["execution_cost", "execution:run-6"]
+    assert (row["expected"], row["seen"]) == (Decimal("1.5"), Decimal("15.000000000001"))
+    assert row["stake_usd"] == Decimal("13.500000000001")
+    assert row["severity"] == "critical"
+    assert row["reason"] == (
+        "it cost $15, 10 times the $1.5 that the other 6 executions of planner for plan cost at the median "
+        "of 28 days (1 model calls, 0 tool calls)"
+    )
+
+
+def test_an_execution_is_not_compared_with_itself(store: Store) -> None:
+    """The others cost 1, 1, 1, 3, 3: their median is 1. With itself it would be 2, and 11 no finding."""
+    insert(store, runs(["1", "1", "1", "3", "3", "11"]))
+    assert found(store)["execution_cost", "execution:run-5"]["expected"] == 1
+
+
+def test_few_others_say_nothing(store: Store) -> None:
+    """Four others are no measure, five are."""
+    insert(store, runs(["1", "1", "1", "1", "50"]))
+    assert not found(store)
+    insert(store, [call("run-9", NOW - HOUR, "1")])
+    assert list(found(store)) == [("execution_cost", "execution:run-4")]
+
+
+def test_agents_and_features_are_compared_with_their_own(store: Store) -> None:
+    """What is dear for one agent, or for one feature, is usual for another."""
+    dear = [row | {"execution_id": f"dear-{n}"} for n, row in enumerate(runs(["20"] * 9, feature="research"))]
+    cheap = [row | {"execution_id": f"cheap-{n}"} for n, row in enumerate(runs(["1"] * 9, NOW - HOUR))]
+    insert(store, [*dear, *cheap])
+    assert not found(store)
+
+
+def test_what_is_usual_is_taken_from_the_last_days(store: Store) -> None:
+    """Executions of more than 28 days ago are no measure; those just within are."""
+    old = runs(["1"] * 6, NOW - 29 * DAY)
+    insert(store, [*old, call("dear", NOW, "50")])
+    assert not found(store)
+    insert(
+        store, [row | {"execution_id": f"more-{n}"} for n, row in enumerate(runs(["1"] * 6, NOW - 27 * DAY))]
+    )
+    assert list(found(store)) == [("execution_cost", "execution:dear")]
+
+
+def test_the_factor_is_a_setting(store: Store) -> None:
+    """With a factor of 3, three times the median is no finding and more is."""
+    insert(store, runs(["1"] * 6 + ["3", "3.01"]))
+    assert not found(store)
+    assert list(found(store, replace(DEFAULT, execution_factor=Decimal(3)))) == [
+        ("execution_cost", "execution:run-7")
+    ]
+
+
+def test_maxima_hold_whatever_is_usual(store: Store) -> None:
+    """A limit in USD, or of calls, needs nothing to compare with; at the limit is not beyond it."""
+    insert(store, [call("one", NOW, "2.00"), *(call("two", NOW - n * HOUR, "0.50") for n in range(1, 6))])
+    assert not found(store)
+    rows = found(store, replace(DEFAULT, max_execution_usd=Decimal("2.00"), max_execution_calls=5))
+    assert list(rows) == [("execution_maximum", "execution:two")]
+    assert rows["execution_maximum", "execution:two"]["reason"].startswith(
+        "it cost $2.5, more than the $2 that"
+    )
+    rows = found(store, replace(DEFAULT, max_execution_calls=4))
+    assert rows["execution_maximum", "execution:two"]["unit"] == "calls"
+
+
+def test_looking_again_changes_nothing(store: Store) -> None:
+    """One row per finding, however often somebody looks."""
+    insert(store, runs(["1"] * 6 + ["50"]))
+    first = found(store)
+    assert found(store) == first
+    written = json.loads(store.sql("SELECT count() AS n FROM anomalies"))["n"]
+    assert int(written) == 1
+
+
+def test_a_finding_resolves_by_itself_and_comes_back(store: Store) -> None:
+    """More than 7 days ago is over; when it comes again, the finding is open, since it first began."""
+    insert(store, [call("a", NOW - 20 * DAY, None, model="nova", provider="acme")])
+    insert(store, [call("b", NOW - 20 * DAY + HOUR, "1")])
+    key = "unpriced_model", "model:nova"
+    assert found(store)[key]["status"] == "open"
+    assert found(store)[key]["stake_usd"] is None
+    insert(store, [call("c", NOW - 10 * DAY, "1")])
+    row = found(store)[key]
+    assert (row["status"], row["resolved_at"]) == ("resolved", NOW - 10 * DAY + timedelta(seconds=1))
+    insert(store, [call("d", NOW, None, model="nova", provider="acme")])
+    row = found(store)[key]
+    assert (row["status"], row["resolved_at"]) == ("open", None)
+    assert (row["first_seen"], row["last_seen"]) == (NOW - 20 * DAY, NOW)
+
+
+def test_last_seen_moves(store: Store) -> None:
+    """A finding that goes on is the same one, seen later."""
+    insert(store, [call("a", NOW - 2 * HOUR, None, model="nova")])
+    assert found(store)["unpriced_model", "model:nova"]["last_seen"] == NOW - 2 * HOUR
+    insert(store, [call("b", NOW, None, model="nova")])
+    row = found(store)["unpriced_model", "model:nova"]
+    assert (row["first_seen"], row["last_seen"], row["seen"]) == (NOW - 2 * HOUR, NOW, 2)
+
+
+def test_without_settings_nothing_is_touched(store: Store) -> None:
+    """A store whose settings were never pushed finds nothing, and closes nothing."""
+    insert(store, [call("a", NOW, None, model="nova")])
+    assert found(store)
+    store.sql("TRUNCATE TABLE anomaly_settings", fmt="Null", readonly=False)
+    store.find_anomalies()
+    rows = store.query("anomalies", since=NOW - DAY, until=NOW + DAY, kind="", limit=10).dicts()
+    assert [row["status"] for row in rows] == ["open"]
+
+
+def test_spend_that_nobody_owns(store: Store) -> None:
+    """Ten cents are let pass, more is not; any name at all makes an owner."""
+    nobody = {"user_id": "", "feature": ""}
+    insert(store, [call("a", NOW, "0.10", **nobody), call("b", NOW - HOUR, "5", feature="", team="search")])
+    assert not found(store)
+    insert(store, [call("c", NOW - 2 * HOUR, "0.01", **nobody)])
+    row = found(store)["unowned_spend", "agent:planner"]
+    assert (row["seen"], row["stake_usd"]) == (Decimal("0.11"), Decimal("0.11"))
+
+
+def failing(run: str, count: int, at: datetime = NOW) -> list[dict[str, Any]]:
+    """Return an answered call, failures, and an answered call."""
+    made = [call(run, at, "0.01")]
+    for number in range(1, count + 1):
+        failed = {"status": "Error", "output_tokens": 0}
+        made.append(call(run, at + timedelta(seconds=10 * number), "0", **failed))
+    return [*made, call(run, at + timedelta(seconds=10 * count + 10), "0.01")]
+
+
+def test_five_failures_in_a_row_are_a_storm(store: Store) -> None:
+    """Four are not, and what was answered before and after does not count."""
+    insert(store, [*failing("calm", 4), *failing("storm", 5, NOW + HOUR)])
+    assert list(found(store)) == [("retry_storm", "execution:storm")]
+    assert found(store)["retry_storm", "execution:storm"]["seen"] == 5
+
+
+def stepping(run: str, outputs: Sequence[int]) -> list[dict[str, Any]]:
+    """Return calls whose prompts grow by 100 tokens, with answers of these lengths."""
+    return [
+        call(run, NOW + timedelta(seconds=10 * n), "0.01", input_tokens=1000 + 100 * n, output_tokens=tokens)
+        for n, tokens in enumerate(outputs)
+    ]
+
+
+def test_a_loop_is_six_repeats(store: Store) -> None:
+    """A B four times repeats six calls; one call less is five, and other lengths are other answers."""
+    insert(store, stepping("loop", [50, 200] * 4))
+    insert(store, stepping("shorter", [50, 200, 50, 200, 50, 200, 50]))
+    insert(store, stepping("varied", [50, 200, 60, 250, 75, 300, 90, 360]))
+    assert list(found(store)) == [("loop", "execution:loop")]
+    assert found(store)["loop", "execution:loop"]["seen"] == 6
+    assert found(store)["loop", "execution:loop"]["stake_usd"] == Decimal("0.06")
+
+
+def test_what_the_guard_saw_is_told(store: Store) -> None:
+    """A loop that a detector of the guard saw is a finding, in its words."""
+    insert(store, [call("looped", NOW, "0.50")])
+    names = [
+        "trace_id",
+        "span_id",
+        "event_number",
+        "decided_at",
+        "execution_id",
+        "decision",
+        "kind",
+        "mode",
+        "reason",
+    ]
+    row = [
+        "t",
+        "s",
+        1,
+        NOW,
+        "looped",
+        "warn",
+        "identical_calls",
+        "enforce",
+        "identical_calls: 3 calls of search",
+    ]
+    with store._statement("insert") as client:
+        client.insert("decisions", [row], column_names=names)
+    told = found(store)["loop", "execution:looped"]
+    assert told["reason"] == "the guard saw it happen: identical_calls: 3 calls of search"
+
+
+@pytest.mark.parametrize("name", ["it's", "back\\slash", "question?", "{brace}"])
+def test_evidence_survives_odd_names(store: Store, name: str) -> None:
+    """The query that shows a finding can be pasted, whatever the subject is called."""
+    insert(store, [call("a", NOW, None, model=name)])
+    row = found(store)["unpriced_model", f"model:{name}"]
+    assert len(store.sql(row["evidence"]).splitlines()) == 1
