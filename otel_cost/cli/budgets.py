@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from otel_cost import policy_report
-from otel_cost.budgets import NO_LIMIT_ADVICE, Policy
+from otel_cost.budgets import LEVELS, NO_LIMIT_ADVICE, Policy
 from otel_cost.errors import ConfigError
 from otel_cost.pricing import PriceBook
 
@@ -23,6 +24,20 @@ app.add_typer(budgets_app, name="budgets")
 out = Console(highlight=False, markup=False)
 
 FAILED = 1
+STATUS_COLUMNS = (
+    "level",
+    "name",
+    "budget_window",
+    "limit_usd",
+    "spent_usd",
+    "remaining_usd",
+    "utilisation_ratio",
+    "elapsed_ratio",
+    "projected_usd",
+    "exhausted_at",
+    "unpriced_calls",
+)
+"""What a terminal shows of a budget; `--json` shows all of it."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 File = Annotated[
@@ -97,6 +112,38 @@ def explain(
     out.print(_table(rules))
     if suggestion:
         _say(suggestion)
+
+
+@budgets_app.command("status")
+def status(
+    level: Annotated[
+        str, typer.Option(help="Only user, team or organization budgets.", show_default=False)
+    ] = "",
+    at: Annotated[str, typer.Option(help="As of 2026-01-31, or with a time, UTC.", show_default="now")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Lines at most.")] = 100,
+    as_json: AsJson = False,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Where spans are kept. Default: OTEL_COST_STORE.")
+    ] = None,
+) -> None:
+    """Show what is used of each budget above executions, where it leads, and when it is exhausted.
+
+    The budgets are those that `migrate`, `up` or `import` last brought into the store.
+    """
+    from otel_cost.cli.reports import open_migrated, table, write_json
+    from otel_cost.store.period import parse_since
+
+    if level not in ("", *(each[0] for each in LEVELS)):
+        raise ConfigError(f"--level {level!r} is none of user, team and organization")
+    moment = parse_since(at, option="--at") if at else datetime.now(tz=timezone.utc)
+    with open_migrated(store) as opened:
+        result = opened.query("budget_status", at=moment, level=level, limit=limit)
+    if as_json:
+        write_json(result.dicts())
+    elif result.rows:
+        out.print(table(result, STATUS_COLUMNS))
+    else:
+        _say("no budget above executions holds for anybody; see budgets in the policy")
 
 
 def _table(rules: list[policy_report.Rule]) -> Table:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from importlib import metadata
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ SDK = ((1, 39), (1, 45))
 THREADING = "opentelemetry-instrumentation-threading"
 BOTOCORE = "opentelemetry-instrumentation-botocore"
 MAX_PRICE_AGE_DAYS = 60
+RECONCILED_DAYS = 31
+"""Days of totals that are proved from their charges: what budgets are about."""
 MAX_MODELS = 10
 """Unpriced models named; `otel-cost sql` has the rest in the view `unpriced`."""
 
@@ -234,6 +236,32 @@ def _opened_store(store: Any, where: str) -> Iterator[Finding]:
         return
     yield Finding("ok", "store", f"{where} is up to date")
     yield from _unpriced(store.query("unpriced").dicts())
+    since = datetime.now(tz=timezone.utc) - timedelta(days=RECONCILED_DAYS)
+    yield from _totals(store.query("reconcile", since=since).dicts())
+    yield from _lost_spans(store.query("reconcile_spans", since=since).dicts())
+
+
+def _totals(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield the totals that are not what their charges add up to: a server's are a few seconds behind."""
+    if not rows:
+        yield Finding("ok", "totals", f"of {RECONCILED_DAYS} days are what their charges add up to")
+        return
+    days = sorted({str(row["utc_day"]) for row in rows})
+    worst = max(rows, key=lambda row: abs(row["difference_usd"] or 0))
+    detail = (
+        f"{worst['table_name']} is {worst['difference_usd']} USD off on {worst['utc_day']}; "
+        f"{len(days)} days differ, the first {days[0]}"
+    )
+    yield Finding("fail", "totals", detail, "otel-cost roll; if they still differ, otel-cost roll --again")
+
+
+def _lost_spans(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield the days on which spans were received that no table of charges knows of."""
+    if not rows:
+        yield Finding("ok", "spans", f"received in {RECONCILED_DAYS} days are all accounted for")
+    for row in rows:
+        detail = f"{row['missing']} of {row['received']} spans of {row['utc_day']} were not read"
+        yield Finding("fail", "spans", detail, "deliver that day's spans again: what is there counts once")
 
 
 def _unpriced(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ MODULES = {
     "prices": "price",
     "reprice": "reprice",
     "budgets": "budgets",
+    "roll": "reports",
     "migrate": "reports",
     "move": "move",
     "doctor": "agents",

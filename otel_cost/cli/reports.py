@@ -73,6 +73,12 @@ HEADINGS = {
     "limit_usd": "limit",
     "spent_usd": "spent",
     "asked_usd": "asked",
+    "remaining_usd": "remaining",
+    "utilisation_ratio": "used",
+    "elapsed_ratio": "elapsed",
+    "projected_usd": "projected",
+    "exhausted_at": "exhausted (UTC)",
+    "budget_window": "a",
     "stake_usd": "at stake",
     "last_seen": "last seen (UTC)",
 }
@@ -174,6 +180,24 @@ def sql(
         answer = opened.sql(statement, fmt=fmt)
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
+
+
+@app.command()
+def roll(
+    again: Annotated[
+        bool, typer.Option("--again", help="Make the totals of every day anew, whatever their state.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Bring totals up to date with every span received so far. Seldom needed: a store does it by itself."""
+    with open_changeable(store) as opened:
+        if again:
+            opened.forget_rollups()
+        days = len(opened.stale_days())
+        added = f"{days} {'day' if days == 1 else 'days'}"
+        with err.status(f"adding up {added}"):
+            opened.roll()
+    out.print(f"{added} added up, all totals are up to date")
 
 
 @app.command()

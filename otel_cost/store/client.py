@@ -255,6 +255,15 @@ class Store:
                 self._is_rolled = False
                 raise
 
+    def forget_rollups(self) -> None:
+        """Have the next `roll` make the totals of every day anew, whatever their state."""
+        with self._statement("forget_rollups") as client:
+            self._is_rolled = False
+            if isinstance(self.place, Server) and self.topology.cluster:
+                cluster.forget_rollups(client, self.place, self.topology)
+            else:
+                rollups.forget(client)
+
     def stale_days(self) -> list[str]:
         """Return the days that got spans since they were rolled up, the earliest first."""
         with self._statement("stale_days") as client:

@@ -95,6 +95,13 @@ def find_anomalies(client: Client, place: Server, topology: Topology) -> None:
         anomalies.find(nodes[0].shown, nodes[0].place)
 
 
+def forget_rollups(client: Client, place: Server, topology: Topology) -> None:
+    """Have every node make its totals anew."""
+    with opened_nodes(client, place, topology) as nodes:
+        for node in nodes:
+            rollups.forget(node.own)
+
+
 def stale_days(client: Client, place: Server, topology: Topology) -> list[str]:
     """Return the days that got spans on any node since they were rolled up there, the earliest first."""
     with opened_nodes(client, place, topology) as nodes:

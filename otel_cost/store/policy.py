@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from otel_cost.budgets import LEVELS, Policy
+from otel_cost.store import rollups
 from otel_cost.store.tables import replace
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def push(client: Client, policy: Policy) -> bool:
     if not _put(client, "time_zones", _TIME_ZONES, list(clock_periods(policy))):
         return False
     client.command("SYSTEM RELOAD DICTIONARY time_zones_dictionary")
-    client.command("TRUNCATE TABLE rollup_states")
+    rollups.forget(client)
     return True
 
 

@@ -40,6 +40,11 @@ def roll(client: Client, place: Embedded | Server) -> int:
     return _pass_here(client) if isinstance(place, Embedded) else _pass_there(client)
 
 
+def forget(client: Client) -> None:
+    """Have the next pass make every day anew that has charges."""
+    client.command("TRUNCATE TABLE rollup_states")
+
+
 def stale_days(client: Client) -> list[str]:
     """Return the days that got spans since they were rolled up, the earliest first."""
     return list(_stale(client))
