@@ -20,7 +20,7 @@ from otel_cost.budgets import Policy
 from otel_cost.config import Config
 from otel_cost.errors import ConfigError
 from otel_cost.pricing import PriceBook
-from otel_cost.store import Result, Store, open_store
+from otel_cost.store import Result, Store, open_store, retention
 from otel_cost.store.cluster import script as cluster_script
 from otel_cost.store.dsn import Server, default_dsn, parse_dsn
 from otel_cost.store.period import parse_since
@@ -214,6 +214,13 @@ def migrate(
     replicated: Annotated[
         bool, typer.Option("--replicated", help="Give the tables of an empty store Replicated engines.")
     ] = False,
+    retain: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="How long a table keeps rows: otel_traces=30, charges=400, decisions=forever.",
+            metavar="TABLE=DAYS",
+        ),
+    ] = None,
     roles: Annotated[
         bool,
         typer.Option(
@@ -233,11 +240,13 @@ def migrate(
     if script:
         _print_ddl(store or default_dsn(), Topology(cluster, replicated))
         return
+    days = retention.parse(retain or [])
     with open_store(store) as opened:
         applied = opened.migrate(Topology(cluster, replicated) if cluster or replicated else None)
         opened.push_prices(PriceBook.load(Config.load().prices))
         opened.push_policy(Policy.load())
         applied += opened.grant() if roles else []
+        applied += [f"retention/{table}" for table in opened.retain(days)]
     if as_json:
         write_json({"applied": applied})
         return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 
 from otel_cost.errors import ConfigError, StoreBusyError, StoreError
-from otel_cost.store import access, anomalies, cluster, migrations, prices, rollups
+from otel_cost.store import access, anomalies, cluster, migrations, prices, retention, rollups
 from otel_cost.store import policy as warehouse_policy
 from otel_cost.store.connection import SETTINGS, connect_and_create, short
 from otel_cost.store.dsn import Embedded, Server, default_dsn, is_locked, parse_dsn, served_by
@@ -148,6 +148,18 @@ class Store:
             raise ConfigError(f"{self.place} has no users; roles are for a ClickHouse server")
         with self._statement("grant") as client:
             return access.grant(client, self.place, self.topology)
+
+    def retain(self, days: Mapping[str, int]) -> list[str]:
+        """Set how many days tables keep their rows, 0 for ever. Returns the tables that changed.
+
+        Args:
+            days: By the names of clickhouse/retention, as `retention.parse` gives them.
+        """
+        with self._statement("retain") as client:
+            if not isinstance(self.place, Server) or not self.topology.cluster:
+                return retention.apply(client, days)
+            with cluster.opened_nodes(client, self.place, self.topology) as nodes:
+                return list(dict.fromkeys(name for node in nodes for name in retention.apply(node.own, days)))
 
     def is_empty(self) -> bool:
         """Whether no migration was ever applied here."""

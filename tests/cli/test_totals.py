@@ -63,7 +63,7 @@ def test_roll_mends_a_total(dsn: str) -> None:
         (found,) = doctor._totals(store.query("reconcile", since=moment("2026-06-01 00:00")).dicts())
         assert (found.level, "spend_daily is 1.0" in found.detail) == ("fail", True)
     done = run("roll", "--again", "--store", dsn)
-    assert (done.returncode, done.stdout.strip()) == (0, "1 days added up, all totals are up to date")
+    assert (done.returncode, done.stdout.strip()) == (0, "1 day added up, all totals are up to date")
     with open_store(dsn) as store:
         assert store.query("reconcile", since=moment("2026-06-01 00:00")).rows == []
 
