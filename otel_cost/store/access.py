@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from otel_cost.errors import StoreError
 from otel_cost.store.cluster import identifier, opened_nodes
+from otel_cost.store.connection import short
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import SHOWN, named_sql, sql_files, statements
 from otel_cost.store.topology import Topology, local_database
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+_NO_ROLES = ("ACCESS_STORAGE", "ACCESS_DENIED")
+_REMEDY = (
+    "give the user access_management, or where users are in config files "
+    "copy clickhouse/config/users.d/otel-cost.xml to the server"
+)
 
 
 def grant(client: Client, place: Server, topology: Topology) -> list[str]:
@@ -36,5 +44,12 @@ def role_statements(database: str, topology: Topology) -> Iterator[str]:
 
 
 def _run(client: Client, made: list[str]) -> None:
-    for statement in made:
-        client.command(statement)
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        for statement in made:
+            client.command(statement)
+    except ClickHouseError as error:
+        if any(f"({code}" in str(error) for code in _NO_ROLES):
+            raise StoreError(f"grant: {short(error)}; {_REMEDY}") from error
+        raise
