@@ -3,6 +3,7 @@
 -- Read by:   otel-cost migrate --roles, which runs each GRANT for every database of the store
 CREATE SETTINGS PROFILE OR REPLACE otel_cost_grafana
 SETTINGS
+    do_not_merge_across_partitions_select_final = 1,
     readonly = 2 CONST,
     max_execution_time = 30 MIN 1 MAX 30,
     max_memory_usage = 2000000000 MIN 1 MAX 2000000000,

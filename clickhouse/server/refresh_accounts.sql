@@ -8,4 +8,5 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS refresh_accounts
 REFRESH EVERY 10 SECOND APPEND
 TO charges
 AS
-<accounts of recent_traces>;
+<accounts of recent_traces>
+SETTINGS do_not_merge_across_partitions_select_final = 1;

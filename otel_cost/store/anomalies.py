@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from otel_cost.errors import StoreError
 from otel_cost.store.dsn import Embedded, Server
 from otel_cost.store.files import sql_files, statements
+from otel_cost.store.rollups import SETTINGS
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -50,10 +51,10 @@ def view_of(path: Path, local: str = "") -> str:
     if insert is None:
         raise StoreError(f"{path.name} is not one INSERT INTO ... SELECT; write it as those in rollups/")
     target = f"`{local}`.{insert[1]}" if local else insert[1]
-    settings = "\nSETTINGS distributed_product_mode = 'global'" if local else ""
+    settings = f"{SETTINGS}, distributed_product_mode = 'global'" if local else SETTINGS
     return (
         f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view_name(path)}\n"
-        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target}\nAS\n{statement[insert.end() :]}{settings}"
+        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target}\nAS\n{statement[insert.end() :]}\n{settings}"
     )
 
 

@@ -21,6 +21,8 @@ EVERY_S = 10
 DEADLINE_S = 300.0
 """Longest wait for a server's passes, some hundred days of charges."""
 _INSERT = re.compile(r"INSERT INTO (\w+)\s*\((.*?)\)\s*(?=SELECT|WITH)", re.S)
+SETTINGS = "SETTINGS do_not_merge_across_partitions_select_final = 1"
+"""What every view of a server that reads `charges FINAL` says, as each of our connections does."""
 _REPLACED = "rolling_days"
 """The target that a pass begins with, written in place of what was there."""
 
@@ -62,7 +64,8 @@ def view_of(path: Path) -> str:
     append = "" if insert[1] == _REPLACED else "\nAPPEND"
     return (
         f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view_name(path)}\n"
-        f"REFRESH EVERY {EVERY_S} SECOND{after}{append}\nTO {insert[1]}\nAS\n{statement[insert.end() :]}"
+        f"REFRESH EVERY {EVERY_S} SECOND{after}{append}\nTO {insert[1]}\nAS\n"
+        f"{statement[insert.end() :]}\n{SETTINGS}"
     )
 
 
