@@ -48,7 +48,7 @@ def main() -> None:
             )
     except (MissingRecordingError, OtelCostError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"{done.charges:,} charges of {done.executions:,} executions in {done.duration_s:.0f} s")
+    print(f"{done.charges:,} charges of {done.executions:,} executions on {done.days} days")
 
 
 if __name__ == "__main__":

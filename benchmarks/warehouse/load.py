@@ -33,12 +33,21 @@ BLOCK = {
 }
 """Views that price a day of spans at once would need gigabytes."""
 RAW_BLOCK = {**BLOCK, "max_block_size": 16_384, "min_insert_block_size_rows": 16_384}
-MERGED = ("charges", "trace_links", "otel_traces_trace_id_ts")
+ONCE = {"optimize_skip_merged_partitions": 1}
+MERGED = (
+    "charges",
+    "trace_links",
+    "otel_traces_trace_id_ts",
+    "spend_hours",
+    "spend_days",
+    "user_spend_days",
+    "execution_days",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is in the store now.
+    """What is in a store.
 
     Attributes:
         raw_since: The first day that also has its spans in `otel_traces`; None where none has.
@@ -49,7 +58,12 @@ class Loaded:
     first_day: str
     last_day: str
     raw_since: str | None
-    duration_s: float
+    days: int
+
+    @property
+    def last_whole_day(self) -> str:
+        """The day before the last one, which holds but the rest of executions that began before midnight."""
+        return str(date.fromisoformat(self.last_day) - timedelta(days=1))
 
 
 def load(
@@ -84,14 +98,14 @@ def load(
             kind = "executions, with spans" if is_raw else "executions"
             tell(f"{day} {count:,} {kind}, {time.perf_counter() - began:.0f} s")
     settle(store, tell)
-    first = last_day - timedelta(days=days - 1)
+    return extent(store)
+
+
+def extent(store: Store) -> Loaded:
+    """Return what is in a store."""
+    ((charges, executions, first, last, raw),) = read(store, sql("extent"))
     return Loaded(
-        charges=int(_value(store, "SELECT count() FROM charges")),
-        executions=sum(runs.values()),
-        first_day=str(first),
-        last_day=str(last_day),
-        raw_since=str(last_day - timedelta(days=raw_days - 1)) if raw_days else None,
-        duration_s=time.perf_counter() - began,
+        charges, executions, str(first), str(last), str(raw) if raw else None, (last - first).days + 1
     )
 
 
@@ -100,7 +114,7 @@ def settle(store: Store, tell: Callable[[str], None] = lambda line: None) -> Non
     for table in MERGED:
         partitions = read(store, sql("partitions"), table=table)
         for (partition,) in partitions:
-            command(store, f"OPTIMIZE TABLE {table} PARTITION ID '{partition}' FINAL")
+            command(store, f"OPTIMIZE TABLE {table} PARTITION ID '{partition}' FINAL", ONCE)
         tell(f"merged {table}")
 
 
@@ -198,7 +212,3 @@ def read(store: Store, text: str, **params: Any) -> list[tuple[Any, ...]]:
     """Return the rows of a query."""
     with store._statement("warehouse") as client:
         return list(client.query(text, parameters=params).result_rows)
-
-
-def _value(store: Store, text: str) -> Any:
-    return read(store, text)[0][0]

@@ -30,7 +30,7 @@ WITH
                 item -> item.1.1 != '',
                 arrayMap(
                     (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
-                    mapKeys(SpanAttributes)::Array(String),
+                    mapKeys(SpanAttributes),
                     mapValues(SpanAttributes))) AS span_items
         FROM otel_traces
         WHERE TraceId != '' AND SpanId != ''
@@ -75,7 +75,7 @@ WITH
                 item -> item.1.4 = 'payer',
                 arrayMap(
                     (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
-                    if(is_marked, mapKeys(ResourceAttributes)::Array(String), []),
+                    if(is_marked, mapKeys(ResourceAttributes), []::Array(LowCardinality(String))),
                     if(is_marked, mapValues(ResourceAttributes), []))) AS resource_items,
             arraySort(item -> (item.1.1, item.1.2), arrayFilter(item -> item.1.4 = 'payer', span_items)) AS own_items
         FROM marked
