@@ -53,7 +53,7 @@ def view_of(path: Path, local: str = "") -> str:
     settings = "\nSETTINGS distributed_product_mode = 'global'" if local else ""
     return (
         f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view_name(path)}\n"
-        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target}\nAS\n{statement[insert.end() :]}{settings}"
+        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target} EMPTY\nAS\n{statement[insert.end() :]}{settings}"
     )
 
 
