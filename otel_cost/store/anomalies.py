@@ -54,7 +54,8 @@ def view_of(path: Path, local: str = "") -> str:
     settings = f"{SETTINGS}, distributed_product_mode = 'global'" if local else SETTINGS
     return (
         f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view_name(path)}\n"
-        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target}\nAS\n{statement[insert.end() :]}\n{settings}"
+        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target} EMPTY\nAS\n"
+        f"{statement[insert.end() :]}\n{settings}"
     )
 
 

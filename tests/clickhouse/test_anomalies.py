@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -12,12 +12,22 @@ from typing import Any
 import pytest
 
 from otel_cost.budgets import Anomalies, Policy
+from otel_cost.pricing import PriceBook
 from otel_cost.store import Store
+from tests.clickhouse.conftest import empty, migrated_store, set_finding, set_refreshing
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=timezone.utc)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 DEFAULT = Anomalies()
 PICO = Decimal("0.000000000001")
+
+
+@pytest.fixture(scope="module", params=["chdb", "server"])
+def opened_store(request: pytest.FixtureRequest, book: PriceBook) -> Iterator[Store]:
+    """A store of either kind; a cluster has a test of its own, since each look there takes seconds."""
+    with migrated_store(request, request.param, book) as store:
+        set_refreshing(store, "STOP")
+        yield store
 
 
 def call(execution: str, at: datetime, usd: Decimal | str | None, **columns: Any) -> dict[str, Any]:
@@ -272,3 +282,19 @@ def test_evidence_survives_odd_names(store: Store, name: str) -> None:
     insert(store, [call("a", NOW, None, model=name)])
     row = found(store)["unpriced_model", f"model:{name}"]
     assert len(store.sql(row["evidence"]).splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_looks_at_all_shards(request: pytest.FixtureRequest, book: PriceBook) -> None:
+    """An execution is compared with those on other shards, and what is found is read from any."""
+    with migrated_store(request, "cluster", book) as store:
+        set_refreshing(store, "STOP")
+        empty(store)
+        insert(store, runs(["1"] * 6 + ["50"]))
+        shards = store.sql("SELECT uniqExact(_shard_num) FROM charges", fmt="TSV")
+        assert shards == b"2\n"
+        set_finding(store, "START")
+        try:
+            assert list(found(store)) == [("execution_cost", "execution:run-6")]
+        finally:
+            set_finding(store, "STOP")
