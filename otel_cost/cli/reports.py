@@ -169,17 +169,33 @@ def decisions(
     out.print(table(result, DECISION_COLUMNS))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a query may begin with a comment
 def sql(
-    statement: Annotated[str, typer.Argument(help="A query, read only.", show_default=False)],
+    statement: Annotated[
+        str, typer.Argument(help="A query, read only; - takes it from standard input.", show_default=False)
+    ],
     fmt: Annotated[str, typer.Option("--format", help="A ClickHouse output format.")] = "PrettyCompact",
+    params: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param", help="NAME=VALUE of {NAME:Type} in the query; may be repeated.", show_default=False
+        ),
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Run a query of your own on charges, executions, decisions, spend_hourly, prices, otel_traces, ..."""
+    values = dict(map(_parameter, params or ()))
     with open_migrated(store) as opened:
-        answer = opened.sql(statement, fmt=fmt)
+        answer = opened.sql(sys.stdin.read() if statement == "-" else statement, values, fmt=fmt)
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ConfigError(f"--param {text!r} is not NAME=VALUE; write it as --param model=gpt-4o")
+    return name, value
 
 
 @app.command()

@@ -30,10 +30,10 @@ def dsn(tmp_path_factory: pytest.TempPathFactory) -> str:
     return made
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `otel-cost` in a process of its own."""
+def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `otel-cost` in a process of its own, with something to read on standard input."""
     command = [sys.executable, "-c", "from otel_cost.cli.main import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, input=given)
 
 
 def test_top_lists_the_dearest_first(dsn: str) -> None:
@@ -166,6 +166,22 @@ def test_sql_reads_in_any_format_and_changes_nothing(dsn: str) -> None:
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert run("sql", query, "--format", "CSV", "--store", dsn).stdout == "4\n"
+
+
+def test_sql_takes_parameters(dsn: str) -> None:
+    """They travel beside the query, quotes and all; what is missing or misspelt is told in a sentence."""
+    query = "-- Reads charges.\nSELECT {name:String} AS name, {n:UInt32} + 1 AS n"
+    given = ("--param", "name=it's a=b", "--param", "n=2", "--format", "JSONEachRow", "--store", dsn)
+    assert run("sql", query, *given).stdout == '{"name":"it\'s a=b","n":3}\n'
+    assert run("sql", "-", *given, given=query).stdout == '{"name":"it\'s a=b","n":3}\n'
+    missing = run("sql", query, "--param", "n=2", "--store", dsn)
+    wrong = run("sql", query, "--param", "name", "--store", dsn)
+    unknown = run("sql", query, "--parm", "n=2", "--store", dsn)
+    assert (missing.returncode, wrong.returncode, unknown.returncode) == (1, 2, 2)
+    assert "name" in missing.stderr
+    assert "'name' is not NAME=VALUE" in wrong.stderr
+    assert "--parm" in unknown.stderr
+    assert "Traceback" not in missing.stderr + wrong.stderr + unknown.stderr
 
 
 def test_migrate_is_done_once(tmp_path: Path) -> None:
