@@ -16,4 +16,12 @@ SELECT
     max(charge.ended_at) AS ended_at,
     groupUniqArray(execution_id) AS execution_ids
 FROM charges AS charge FINAL
-WHERE trace_id IN {trace_ids:Array(String)};
+WHERE trace_id IN {trace_ids:Array(String)}
+    AND toDate(charge.started_at) BETWEEN (
+            SELECT if(count() = 0, toDate('1970-01-01'), toDate(min(Start)))
+            FROM otel_traces_trace_id_ts
+            WHERE TraceId IN {trace_ids:Array(String)})
+        AND (
+            SELECT if(count() = 0, toDate('2149-06-06'), toDate(max(End)))
+            FROM otel_traces_trace_id_ts
+            WHERE TraceId IN {trace_ids:Array(String)});

@@ -135,11 +135,8 @@ def test_every_file_says_what_it_is_for(path: Path) -> None:
         name = name.partition("_")[2]
     assert header[0].startswith(f"-- {name}: ")
     assert any(line.startswith("-- Read by:") for line in header)
-    wanted = (
-        "-- Result:"
-        if path.parent.name == "queries" and "INSERT INTO" not in files.with_parts(text)
-        else "-- Grain:"
-    )
+    asks = statements(files.with_parts(text))[0].startswith(("SELECT", "WITH"))
+    wanted = "-- Result:" if path.parent.name == "queries" and asks else "-- Grain:"
     if path.parent.name in ("migrations", "queries"):
         assert any(line.startswith(wanted) for line in header)
     assert not any(";" in line for line in header)
