@@ -55,11 +55,14 @@ def measure(directory: Path, charges: int, *, reuse: bool, runs: int) -> dict[st
         else:
             yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
             load(store, charges, last_day=yesterday, raw_days=1, tell=_tell)
+        behind = len(store._query("stale_days").rows)
         rolled_s = _seconds(store.roll)
+        _tell(f"rolled up {behind} days in {rolled_s:.0f} s")
         settle(store, _tell)
         loaded = extent(store)
         return {
             "loaded": dataclasses.asdict(loaded),
+            "behind": behind,
             "rolled_s": rolled_s,
             "bytes": read(store, sql("bytes")),
             "queries": _queries(store, loaded, runs),
@@ -171,8 +174,8 @@ def report(found: dict[int, dict[str, Any]]) -> str:
 
 def _head(found: dict[int, dict[str, Any]]) -> list[str]:
     sizes = "; ".join(
-        f"{one['loaded']['charges']:,} charges of {one['loaded']['executions']:,} executions, all "
-        f"{one['loaded']['days']} days rolled up in {one['rolled_s']:.0f} s"
+        f"{one['loaded']['charges']:,} charges of {one['loaded']['executions']:,} executions on "
+        f"{one['loaded']['days']} days, {_rolled(one)}"
         for one in found.values()
     )
     return [
@@ -183,6 +186,13 @@ def _head(found: dict[int, dict[str, Any]]) -> list[str]:
         "`limit` 20, milliseconds by the clock with whatever else the machine did, and of CPU time.",
         "",
     ]
+
+
+def _rolled(one: dict[str, Any]) -> str:
+    """Say how long the rollups took, where there was anything to roll up."""
+    return (
+        f"{one['behind']} days rolled up in {one['rolled_s']:.0f} s" if one["behind"] else "rolled up before"
+    )
 
 
 def _query_table(found: dict[int, dict[str, Any]]) -> list[str]:
