@@ -51,13 +51,45 @@ SELECT
 FROM
 (
     SELECT
-        *,
+        kind,
+        subject,
+        severity,
+        stake_usd,
+        expected,
+        seen,
+        unit,
+        reason,
+        evidence,
+        organization,
+        team,
+        feature,
+        agent_name,
+        model,
+        first_seen,
+        last_seen,
         true AS is_held
     FROM findings
 ) AS now_found
 FULL OUTER JOIN
 (
-    SELECT *
+    SELECT
+        kind,
+        subject,
+        severity,
+        stake_usd,
+        expected,
+        seen,
+        unit,
+        reason,
+        evidence,
+        organization,
+        team,
+        feature,
+        agent_name,
+        model,
+        first_seen,
+        last_seen,
+        status
     FROM anomalies FINAL
 ) AS known
     ON known.kind = now_found.kind AND known.subject = now_found.subject
