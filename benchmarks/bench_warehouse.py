@@ -27,7 +27,7 @@ from typing import Any
 from warehouse.load import Loaded, command, extent, load, read, settle, sql
 
 from otel_cost.store import Store, open_store
-from otel_cost.store.files import sql_files, statements
+from otel_cost.store.files import named_sql, sql_files, statements
 
 RESULTS = Path(__file__).parent / "results" / "warehouse.md"
 PATIENCE_S = 30
@@ -41,6 +41,8 @@ RAW = {
     "top_models": "gen_ai.response.model",
 }
 """Queries that spans alone could answer, and the attribute they would be asked by."""
+OF_REPRICING = ("reprice", "pushed")
+"""Steps of a repricing and of a push, which are no questions of a person."""
 _PARAMETER = re.compile(r"\{(\w+):")
 
 
@@ -55,7 +57,7 @@ def measure(directory: Path, charges: int, *, reuse: bool, runs: int) -> dict[st
         else:
             yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
             load(store, charges, last_day=yesterday, raw_days=1, tell=_tell)
-        behind = len(store._query("stale_days").rows)
+        behind = len(store.stale_days())
         rolled_s = _seconds(store.roll)
         _tell(f"rolled up {behind} days in {rolled_s:.0f} s")
         settle(store, _tell)
@@ -100,8 +102,8 @@ def _queries(store: Store, loaded: Loaded, runs: int) -> dict[str, Any]:
     values = _values(store, loaded)
     found: dict[str, Any] = {}
     for path in sql_files("queries"):
-        (text,) = statements(path.read_text(encoding="utf-8"))
-        if text.startswith("INSERT"):
+        text = statements(named_sql("queries", path.stem))[0]
+        if not text.startswith(("SELECT", "WITH")) or path.stem.startswith(OF_REPRICING):
             continue
         names = set(_PARAMETER.findall(text))
         if missing := sorted(names - set(values)):

@@ -4,6 +4,7 @@
 --             unpriced_calls (model calls without a price: cost_usd leaves them out), input_tokens, output_tokens,
 --             started_at and ended_at (UTC), status, killed_reason (why the guard stopped it, else empty), organization, team,
 --             user_id, feature, agent_name
+-- Bound:      the dearest are found by what they cost from the day before since on, and then shown whole
 -- Read by:    otel-cost top executions
 SELECT
     execution_id,
@@ -24,7 +25,17 @@ SELECT
     feature,
     agent_name
 FROM executions
-WHERE ended_at >= {since:DateTime64(9, 'UTC')}
+WHERE execution_id IN (
+    SELECT execution_id
+    FROM execution_days AS part FINAL
+    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) - 1
+    GROUP BY execution_id
+    HAVING max(spanned_until) >= {since:DateTime64(9, 'UTC')}
+    ORDER BY
+        sum(part.cost_usd) DESC NULLS LAST,
+        sum(part.unpriced_calls) DESC,
+        execution_id
+    LIMIT {limit:UInt32})
 ORDER BY
     cost_usd DESC NULLS LAST,
     unpriced_calls DESC,

@@ -20,6 +20,7 @@ from otel_cost.errors import ConfigError, StoreError
 from otel_cost.store.actor import actor
 from otel_cost.store.dsn import Server
 from otel_cost.store.period import EPOCH
+from otel_cost.store.topology import local_database
 
 if TYPE_CHECKING:
     from otel_cost.store.client import Store
@@ -232,6 +233,11 @@ def _run_of(row: dict[str, Any]) -> Run:
 
 def _make_way(store: Store, undoes_run_id: str = "") -> None:
     """Stop where another run would be disturbed; one that was killed while it planned has changed nothing."""
+    if store.topology.cluster and isinstance(store.place, Server):
+        raise ConfigError(
+            "a cluster is priced again shard by shard; run this for each shard, with --store naming its own "
+            f"database {local_database(store.place.database)}"
+        )
     for row in store.ask("repricing_runs", run_id="").dicts():
         run_id, state = row["run_id"], row["state"]
         if state not in _UNFINISHED:

@@ -22,8 +22,20 @@ from tests.servers import CLUSTER
 
 SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
 COMMAND = "import sys; from otel_cost.cli.main import main; main()"
-MADE_ANEW: set[str] = set()
+MADE_ANEW = {
+    "rolling_days",
+    "rollup_states",
+    "spend_hours",
+    "spend_days",
+    "user_spend_days",
+    "execution_days",
+    "baselines",
+    "anomalies",
+    "repriced",
+}
 """Tables with rows that a move leaves out, because they are made from the others."""
+LEFT_BEHIND = {"price_changes", "repricings", "repricing_runs"}
+"""Records of what was done to the old store, which stay with it."""
 DAYS, SPANS_A_DAY = 12, 400
 FILL = """
 INSERT INTO otel_traces (Timestamp, TraceId, SpanId, SpanName, ServiceName, SpanAttributes, StatusCode)
@@ -180,4 +192,4 @@ def test_a_store_moves_to_servers_only(embedded: Store, databases: list[str], bo
 def test_every_table_is_moved_or_made_anew() -> None:
     """A table that a migration adds is copied, or named as one that is written or made elsewhere."""
     tables = {table_name(statement) for statement in migrations.tables() if "MergeTree" in statement}
-    assert tables - PER_NODE - MADE_ANEW == set(move.MOVED)
+    assert tables - PER_NODE - MADE_ANEW - LEFT_BEHIND == set(move.MOVED)
