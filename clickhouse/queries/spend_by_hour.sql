@@ -3,7 +3,7 @@
 --             (organization, team, user, feature, environment, agent, component, provider, model, tool, or empty for all)
 -- Result:     hour (UTC), name (of what it is sliced by), cost_usd (USD, NULL when nothing is priced), model_calls, tool_calls,
 --             unpriced_calls, input_tokens, output_tokens
--- Bound:      31 days
+-- Bound:      the last 8 days of the period, a week of hours: spend_by_day shows longer ones
 -- Read by:    dashboards
 SELECT
     hour,
@@ -29,7 +29,7 @@ FROM spend_hourly AS spend
 WHERE hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
     AND hour <= {until:DateTime64(9, 'UTC')}
     AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
-    AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 31
+    AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 8
 GROUP BY
     hour,
     name

@@ -1,7 +1,7 @@
 -- budget_status_at: what is used of each budget at a moment, and where that leads.
 -- Parameters: at DateTime('UTC')
 -- Grain:      one row per user, team or organization that a budget holds for, and has spent in the window or is named by it
--- Source:     user_spend_daily, budgets, time_zones_dictionary
+-- Source:     user_spend_daily, budgets, time_zones
 -- Read by:    views/budget_status.sql, queries/budget_status.sql
 -- The window is the day or the month of the organization's clock, up to the end of the day asked about. burn_rate_usd_per_day
 -- is what was spent in it by the time that has passed of it, projected_usd what that comes to by its end, and exhausted_at when
@@ -27,22 +27,32 @@ WITH
                 position
         )
     ) AS entries,
+    (
+        SELECT mapFromArrays(groupArray(organization), groupArray(offset_s))
+        FROM time_zones
+        WHERE {at:DateTime('UTC')} BETWEEN valid_from AND valid_until
+    ) AS offsets,
     spending AS
     (
         SELECT
             user_id,
             team,
             organization,
-            day,
-            spend.cost_usd AS cost_usd,
-            if(price_status = 'unpriced', calls, 0) AS unpriced,
-            ifNull(
-                dictGetOrNull('time_zones_dictionary', 'offset_s', organization, {at:DateTime('UTC')}),
-                dictGetOrDefault('time_zones_dictionary', 'offset_s', '*', {at:DateTime('UTC')}, 0)) AS offset_s,
-            toDate({at:DateTime('UTC')} + offset_s) AS today
+            if(mapContains(offsets, organization), offsets[organization], offsets['*']) AS offset_s,
+            toDate({at:DateTime('UTC')} + offset_s) AS today,
+            day = today AS is_today,
+            sum(spend.cost_usd) AS cost_usd,
+            sumIf(calls, price_status = 'unpriced') AS unpriced
         FROM user_spend_daily AS spend
         WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 32 AND toDate({at:DateTime('UTC')})
             AND day BETWEEN toStartOfMonth(today) AND today
+        GROUP BY
+            user_id,
+            team,
+            organization,
+            offset_s,
+            today,
+            is_today
     ),
     scoped AS
     (
@@ -55,15 +65,12 @@ WITH
         FROM spending
         ARRAY JOIN arrayFilter(
             each -> each.3,
-            [('user', user_id, day = today), ('team', team, true), ('organization', organization, true)]) AS scope
+            [('user', user_id, is_today), ('team', team, true), ('organization', organization, true)]) AS scope
         UNION ALL
         SELECT
             level,
             pattern AS name,
-            ifNull(
-                dictGetOrNull('time_zones_dictionary', 'offset_s', if(level = 'organization', pattern, '*'),
-                    {at:DateTime('UTC')}),
-                dictGetOrDefault('time_zones_dictionary', 'offset_s', '*', {at:DateTime('UTC')}, 0)) AS offset_s,
+            if(level = 'organization' AND mapContains(offsets, pattern), offsets[pattern], offsets['*']) AS offset_s,
             toDecimal128(0, 12) AS cost_usd,
             0 AS unpriced
         FROM budgets

@@ -1,7 +1,7 @@
 -- time_zones_dictionary: how far an organization's clock is ahead of UTC at a moment, in seconds.
 -- Grain:     one entry per organization and period
 -- Source:    time_zones, loaded when the policy is pushed
--- Read by:   rollups/2_spend_hours.sql, views/budget_status.sql
+-- Read by:   rollups/2_spend_hours.sql, rollups/6_baselines.sql
 CREATE OR REPLACE DICTIONARY time_zones_dictionary
 (
     organization  String,

@@ -42,7 +42,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "anomalies": {"until": "2100-01-01 00:00:00", "kind": ""},
     "budget_status": {"at": "2026-06-01 18:00:00", "level": ""},
     "spend_by_day": {"until": "2026-06-30 00:00:00", "by": "model"},
-    "spend_by_hour": {"until": "2026-06-30 00:00:00", "by": "user"},
+    "spend_by_hour": {"until": "2026-06-07 00:00:00", "by": "user"},
 }
 TOP = {"since": "2026-06-01 00:00:00", "limit": "10"}
 VIEWS = {
