@@ -126,13 +126,18 @@ def _retired(applied: dict[str, str]) -> list[str]:
 
 
 def _views(place: Embedded | Server, topology: Topology) -> list[Path]:
-    """Return the view files in the order they are made. Only a server is fed by a Collector."""
-    extra = [*sql_files("server"), *sql_files("cluster")] if topology.cluster else []
-    if isinstance(place, Server) and not topology.cluster:
-        extra = sql_files("server")
-    named = {path.stem: path for path in [*sql_files("views"), *extra]}
-    rolling = sql_files("rollups") if isinstance(place, Server) else []
-    finding = sql_files("findings") if isinstance(place, Server) and not topology.cluster else []
+    """Return the view files in the order they are made. Only a server works by itself, for a Collector.
+
+    A store that `otel-cost up` serves is reached like a server, and is an embedded one.
+    """
+    is_server = isinstance(place, Server) and not place.proxy_path
+    named = {path.stem: path for path in sql_files("views")}
+    if is_server:
+        named |= {path.stem: path for path in sql_files("server")}
+    if topology.cluster:
+        named |= {path.stem: path for path in sql_files("cluster")}
+    rolling = sql_files("rollups") if is_server else []
+    finding = sql_files("findings") if is_server and not topology.cluster else []
     return [*_by_dependency(list(named.values())), *rolling, *finding]
 
 

@@ -14,6 +14,7 @@ from otel_cost.store import open_store
 from tests.cli.test_reports import run
 from tests.clickhouse import spans
 from tests.clickhouse.calls import Call, moment
+from tests.server.commands import serving
 
 
 @pytest.fixture
@@ -77,3 +78,10 @@ def test_doctor_tells_of_spans_that_were_not_read(dsn: str) -> None:
         )
     assert (found.level, found.detail) == ("fail", "2 of 2 spans of 2026-06-01 were not read")
     assert "deliver" in found.remedy
+
+
+def test_a_served_store_lacks_nothing(tmp_path: Path) -> None:
+    """Behind `otel-cost up` a store is an embedded one: doctor does not miss what only servers have."""
+    with serving(tmp_path / "store"), open_store(f"chdb://{tmp_path / 'store'}") as store:
+        assert store.pending() == []
+        assert {found.level for found in doctor._opened_store(store, "here")} == {"ok"}
