@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_cost.errors import StoreError
 from otel_cost.store.dsn import Embedded, Server
 from otel_cost.store.files import sql_files, statements
-from otel_cost.store.rollups import SETTINGS
+from otel_cost.store.rollups import SETTINGS, parts_of
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 EVERY_S = 60
 """Seconds between two looks of a server: how long a finding may be behind the rollups."""
 TARGET = "anomalies"
-_INSERT = re.compile(r"INSERT INTO (\w+)\s*\((.*?)\)\s*(?=SELECT|WITH)", re.S)
 
 
 def find(client: Client, place: Embedded | Server) -> None:
@@ -46,16 +43,12 @@ def view_of(path: Path, local: str = "") -> str:
     Args:
         local: Of a cluster, the database that the view's own node keeps the findings in.
     """
-    (statement,) = statements(path.read_text(encoding="utf-8"))
-    insert = _INSERT.match(statement)
-    if insert is None:
-        raise StoreError(f"{path.name} is not one INSERT INTO ... SELECT; write it as those in rollups/")
-    target = f"`{local}`.{insert[1]}" if local else insert[1]
+    table, select = parts_of(path)
+    target = f"`{local}`.{table}" if local else table
     settings = f"{SETTINGS}, distributed_product_mode = 'global'" if local else SETTINGS
     return (
         f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view_name(path)}\n"
-        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target} EMPTY\nAS\n"
-        f"{statement[insert.end() :]}\n{settings}"
+        f"REFRESH EVERY {EVERY_S} SECOND APPEND\nTO {target} EMPTY\nAS\n{select}\n{settings}"
     )
 
 

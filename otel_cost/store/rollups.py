@@ -54,19 +54,28 @@ def stale_days(client: Client) -> list[str]:
 
 def view_of(path: Path) -> str:
     """Return the refreshable view that does on a server, after the one before it, what a file does once."""
-    (statement,) = statements(path.read_text(encoding="utf-8"))
-    insert = _INSERT.match(statement)
-    if insert is None:
-        raise StoreError(f"{path.name} is not one INSERT INTO ... SELECT; write it as the others in rollups/")
+    target, select = parts_of(path)
     files = sql_files("rollups")
     place = files.index(path)
     after = f"\nDEPENDS ON {view_name(files[place - 1])}" if place else ""
-    append = "" if insert[1] == _REPLACED else "\nAPPEND"
+    append = "" if target == _REPLACED else "\nAPPEND"
     return (
         f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view_name(path)}\n"
-        f"REFRESH EVERY {EVERY_S} SECOND{after}{append}\nTO {insert[1]}\nAS\n"
-        f"{statement[insert.end() :]}\n{SETTINGS}"
+        f"REFRESH EVERY {EVERY_S} SECOND{after}{append}\nTO {target}\nAS\n{select}\n{SETTINGS}"
     )
+
+
+def parts_of(path: Path) -> tuple[str, str]:
+    """Return what a file of `rollups/` or `findings/` inserts into, and the query it inserts.
+
+    Raises:
+        StoreError: It does something else.
+    """
+    (statement,) = statements(path.read_text(encoding="utf-8"))
+    insert = _INSERT.match(statement)
+    if insert is None:
+        raise StoreError(f"{path.name} is not one INSERT INTO ... SELECT; write it as the others beside it")
+    return insert[1], statement[insert.end() :]
 
 
 def view_name(path: Path) -> str:
