@@ -84,18 +84,19 @@ def view_name(path: Path) -> str:
 
 
 def _pass_here(client: Client) -> int:
-    rolled = 0
-    while days := _begin(client):
+    rolled, before = 0, -1
+    while behind := len(_stale(client)):
+        if behind == before:
+            raise StoreError(f"{behind} days cannot be rolled up; otel-cost doctor says which totals differ")
+        before = behind
+        rolled += _begin(client)
         for path in sql_files("rollups")[1:]:
             _run(client, path)
-        rolled += days
     return rolled
 
 
 def _begin(client: Client) -> int:
     """Write down the days of the next pass. Returns how many there are."""
-    if not _stale(client):
-        return 0
     client.command("TRUNCATE TABLE rolling_days")
     _run(client, sql_files("rollups")[0])
     return int(str(client.command("SELECT count() FROM rolling_days")))

@@ -19,6 +19,7 @@ from otel_cost.errors import StoreError
 from otel_cost.server.spans import to_columns
 from otel_cost.store import Store, rollups
 from otel_cost.store.dsn import Embedded
+from otel_cost.store.files import sql_files
 from tests.clickhouse import spans
 from tests.clickhouse.calls import Call, after, moment
 from tests.clickhouse.conftest import empty, on_every_node
@@ -38,6 +39,8 @@ CALLS = [
     for number in range(40)
 ]
 """Eight executions over four and a half hours, across midnight."""
+IN_STEPS = pytest.mark.parametrize("opened_store", ["chdb"], indirect=True)
+"""Where a pass can be taken step by step: a server's views run when they do, and are the same statements."""
 Amounts = dict[Any, tuple[Decimal, int]]
 
 
@@ -278,3 +281,54 @@ def test_parts_are_not_counted_by_a_merge(store: Store) -> None:
     store.roll()
     on_every_node(store, "OPTIMIZE TABLE charges FINAL", "OPTIMIZE TABLE trace_links FINAL")
     assert store.stale_days() == []
+
+
+@IN_STEPS
+def test_a_day_that_missed_a_step_is_not_noted_as_done(store: Store) -> None:
+    """Days that change in the middle of a pass, as on a server whose pass is slow, are made again from the start."""
+    first, second, *others = sql_files("rollups")
+    _deliver(store, CALLS[:5])
+    with store._statement("test") as client:
+        client.command("TRUNCATE TABLE rolling_days")
+        rollups._run(client, first)
+        rollups._run(client, second)
+    _deliver(store, [Call(99, 99, moment("2026-06-09 12:00"))])
+    with store._statement("test") as client:
+        client.command("TRUNCATE TABLE rolling_days")
+        for path in (first, *others):
+            rollups._run(client, path)
+    assert store.stale_days() == ["2026-06-01", "2026-06-09"]
+    store.roll()
+    assert store.stale_days() == []
+    assert _said(store) == _truth([*CALLS[:5], Call(99, 99, moment("2026-06-09 12:00"))])
+
+
+@IN_STEPS
+def test_a_pass_at_work_keeps_its_days(store: Store) -> None:
+    """The next tick of a server does not take other days while those of a pass are not done."""
+    first = sql_files("rollups")[0]
+    days = "SELECT utc_day, version FROM rolling_days ORDER BY utc_day"
+    _deliver(store, CALLS[:1])
+    with store._statement("test") as client:
+        client.command("TRUNCATE TABLE rolling_days")
+        rollups._run(client, first)
+        before = client.query(days).result_rows
+    _deliver(store, [Call(99, 99, moment("2026-06-09 12:00"))])
+    with store._statement("test") as client:
+        client.command("CREATE OR REPLACE TABLE next_days AS rolling_days")
+        select = rollups.parts_of(first)[1]
+        client.command(f"INSERT INTO next_days {select}")
+        assert client.query(days.replace("rolling_days", "next_days")).result_rows == before
+        client.command("DROP TABLE next_days")
+
+
+def test_a_day_of_which_nothing_counts_is_done(store: Store) -> None:
+    """Its charges are in an execution that cost nothing, and no pass is needed again and again."""
+    _deliver(store, CALLS[:1])
+    uncounted = "false AS counted, 'duplicate_call' AS not_counted_reason, version + 1 AS version"
+    store.sql(
+        f"INSERT INTO charges SELECT * REPLACE ({uncounted}) FROM charges FINAL", fmt="Null", readonly=False
+    )
+    store.roll()
+    assert store.stale_days() == []
+    assert store.sql("SELECT count() FROM spend_hourly", fmt="TSV") == b"0\n"
