@@ -285,7 +285,7 @@ def test_parts_are_not_counted_by_a_merge(store: Store) -> None:
 
 @IN_STEPS
 def test_a_day_that_missed_a_step_is_not_noted_as_done(store: Store) -> None:
-    """Days that change in the middle of a pass, as on a server whose pass is slow, are made again from the start."""
+    """Days that change in the middle of a pass, as on a slow server, are made again from the start."""
     first, second, *others = sql_files("rollups")
     _deliver(store, CALLS[:5])
     with store._statement("test") as client:
