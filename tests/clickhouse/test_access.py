@@ -144,8 +144,8 @@ def test_a_reader_can_do_nothing_else(open_as: Open, role: str, statement: str) 
         before = _counts(all_mighty)
         with pytest.raises(StoreError, match=REFUSED), store._statement("test") as client:
             client.raw_query(statement)
-        with pytest.raises(ServerException, match=REFUSED):
-            _native(all_mighty, role).execute(statement)
+        with pytest.raises(ServerException, match=REFUSED), _native(all_mighty, role) as native:
+            native.execute(statement)
         assert _counts(all_mighty) == before
 
 
@@ -206,8 +206,8 @@ def test_a_parameter_is_data(open_as: Open, name: str) -> None:
         assert store.query("find_traces", id=value).rows == []
         answer = store.sql("SELECT {value:String} AS value, length(value) AS bytes", {"value": value})
         assert json.loads(answer) == {"value": value, "bytes": len(value.encode())}
-        native = _native(all_mighty, "reader")
-        assert native.execute("SELECT {value:String}", {"value": value}) == [(value,)]
+        with _native(all_mighty, "reader") as native:
+            assert native.execute("SELECT {value:String}", {"value": value}) == [(value,)]
         assert _counts(all_mighty) == before
 
 
@@ -217,8 +217,8 @@ def test_a_parameter_of_a_megabyte_is_data_or_refused(open_as: Open) -> None:
     with open_as("reader") as store, open_as("default") as all_mighty:
         with pytest.raises(StoreError, match=r"find_traces: .*Field value too long"):
             store.query("find_traces", id=value)
-        native = _native(all_mighty, "reader")
-        assert native.execute("SELECT {value:String}", {"value": value}) == [(value,)]
+        with _native(all_mighty, "reader") as native:
+            assert native.execute("SELECT {value:String}", {"value": value}) == [(value,)]
 
 
 def test_the_config_file_says_what_the_sql_says() -> None:

@@ -160,4 +160,4 @@ def test_the_ddl_of_every_topology_is_valid(store: Store, replicated: bool) -> N
     path = "MergeTree('/clickhouse/tables/{database}/{table}/{shard}', '{replica}'"
     assert sum(
         f"Replicated{kind}{path}" in made for made in engines for kind in ("", "Replacing", "Aggregating")
-    ) == (5 if replicated else 0)
+    ) == (17 if replicated else 0)

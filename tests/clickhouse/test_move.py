@@ -16,6 +16,7 @@ from otel_cost.server.otlp_json import flatten
 from otel_cost.server.spans import Row, to_columns
 from otel_cost.store import Store, migrations, move, open_store
 from otel_cost.store.topology import PER_NODE, Topology, table_name
+from tests.clickhouse.conftest import empty
 from tests.clickhouse.test_delivery import said
 from tests.conformance import suite
 from tests.servers import CLUSTER
@@ -68,8 +69,7 @@ def embedded(embedded_dsn: str, book: PriceBook) -> Iterator[Store]:
     with open_store(embedded_dsn) as store:
         store.migrate()
         store.push_prices(book)
-        for table in move.MOVED:
-            store.sql(f"TRUNCATE TABLE {table}", fmt="Null", readonly=False)
+        empty(store)
         for _ in range(2):
             store.insert_spans(to_columns(_rows()))
         yield store
@@ -127,6 +127,7 @@ def _filled(dsn: str, book: PriceBook) -> Store:
 def test_a_killed_move_goes_on(databases: list[str], book: PriceBook, after_lines: int) -> None:
     """Killed between or within partitions, the same command ends with everything there, once."""
     with _filled(databases[0], book) as old:
+        old.roll()
         command = [sys.executable, "-c", COMMAND, "move", "--from", databases[0], "--to", databases[1]]
         with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as first:
             assert first.stderr is not None
@@ -141,6 +142,7 @@ def test_a_killed_move_goes_on(databases: list[str], book: PriceBook, after_line
         assert second.returncode == 0, second.stderr
         assert f"charges: {DAYS * SPANS_A_DAY:,} rows in {DAYS} partitions" in second.stdout
         with open_store(databases[1]) as new:
+            new.roll()
             assert new.query("top_models", since=SINCE, limit=10) == old.query(
                 "top_models", since=SINCE, limit=10
             )
