@@ -39,12 +39,16 @@ IN_EVERY_RUN = (
     "test_cluster",
 )
 """Modules whose tests on a cluster are not left to the slow matrix."""
+SLOW_ON_A_SERVER = ("test_reprice", "test_anomalies", "test_rollups")
+"""Modules that take minutes on a server, which the embedded engine does in seconds with the same statements."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave what takes long on a cluster to the slow matrix."""
+    """Leave what takes long on a cluster or a server to the slow matrix."""
     for item in items:
+        if "[server" in item.name and item.path.stem in SLOW_ON_A_SERVER:
+            item.add_marker(pytest.mark.slow)
         if "[cluster" in item.name and item.path.stem not in IN_EVERY_RUN:
             item.add_marker(pytest.mark.slow)
 
