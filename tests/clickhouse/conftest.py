@@ -40,7 +40,7 @@ IN_EVERY_RUN = (
 )
 """Modules whose tests on a cluster are not left to the slow matrix."""
 SLOW_ON_A_SERVER = ("test_reprice", "test_anomalies", "test_rollups")
-"""Modules that take minutes on a server, which the embedded engine does in seconds with the same statements."""
+"""Modules that take minutes on a server, and run the same statements on the embedded engine every time."""
 
 
 @pytest.hookimpl(tryfirst=True)
