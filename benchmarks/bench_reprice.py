@@ -126,7 +126,7 @@ def fill(store: Store, shapes: list[list[Any]], charges: int) -> None:
         "cost_usd",
         "status",
     )
-    with store._statement("shapes") as client:
+    with store.connection("shapes") as client:
         client.insert("shapes", shapes, column_names=names)
     store.sql(FILL, {"charges": charges, "shapes": len(shapes)}, fmt="Null", readonly=False)
 

@@ -87,7 +87,7 @@ def insert(store: Store, batch: Packed, *, is_accounted: bool) -> None:
     if is_accounted:
         store.insert_packed([batch])
         return
-    with store._statement("insert_spans") as client:
+    with store.connection("insert_spans") as client:
         client.raw_insert(
             "otel_traces",
             column_names=list(SPAN_COLUMNS),

@@ -120,7 +120,7 @@ def settle(store: Store, tell: Callable[[str], None] = lambda line: None) -> Non
 
 def command(store: Store, text: str, settings: dict[str, Any] | None = None, **params: Any) -> None:
     """Run a statement that returns nothing."""
-    with store._statement("warehouse") as client:
+    with store.connection("warehouse") as client:
         client.command(text, parameters=params, settings=settings or {})
 
 
@@ -163,7 +163,7 @@ class _seeds:  # noqa: N801
         for name in ("seed_profiles", "seed_arrivals", "seed_steps", "view_runs", "view_spans"):
             command(self._store, sql(name))
         for table, columns in self._tables.items():
-            with self._store._statement("warehouse") as client:
+            with self._store.connection("warehouse") as client:
                 _insert(client, table, columns)
 
     def __exit__(self, *_: object) -> None:
@@ -210,5 +210,5 @@ def sql(name: str) -> str:
 
 def read(store: Store, text: str, **params: Any) -> list[tuple[Any, ...]]:
     """Return the rows of a query."""
-    with store._statement("warehouse") as client:
+    with store.connection("warehouse") as client:
         return list(client.query(text, parameters=params).result_rows)

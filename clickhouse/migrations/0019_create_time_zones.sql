@@ -4,7 +4,7 @@
 -- Order key: (organization, valid_from), how it is looked up
 -- Retention: kept, and replaced with the policy
 -- Source:    budgets.time_zone of the policy, written by `otel-cost migrate`, `up` and `import`
--- Read by:   views/time_zones_dictionary.sql
+-- Read by:   views/time_zones_dictionary.sql, views/budget_status_at.sql
 -- offset_s is negative west of Greenwich. valid_until is the last second. An organization in UTC has no row.
 CREATE TABLE IF NOT EXISTS time_zones
 (

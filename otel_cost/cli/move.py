@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from otel_cost.config import Config
-from otel_cost.pricing import PriceBook
+from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.store import open_store
 from otel_cost.store.move import Partition, Report
 from otel_cost.store.move import move as move_store
@@ -34,8 +33,7 @@ def move(
     """
     with open_store(source) as old, open_store(target) as new:
         old.migrate()
-        new.migrate()
-        new.push_prices(PriceBook.load(Config.load().prices))
+        bring_up_to_date(new)
         with _progress(err) as report:
             found = move_store(old, new, report)
     for table in found:

@@ -16,10 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from otel_cost.budgets import Policy
-from otel_cost.config import Config
+from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.errors import ConfigError
-from otel_cost.pricing import PriceBook
 from otel_cost.store import Result, Store, open_store, retention
 from otel_cost.store.cluster import script as cluster_script
 from otel_cost.store.dsn import Server, default_dsn, parse_dsn
@@ -258,9 +256,8 @@ def migrate(
         return
     days = retention.parse(retain or [])
     with open_store(store) as opened:
-        applied = opened.migrate(Topology(cluster, replicated) if cluster or replicated else None)
-        opened.push_prices(PriceBook.load(Config.load().prices))
-        opened.push_policy(Policy.load())
+        wanted = Topology(cluster, replicated) if cluster or replicated else None
+        applied = bring_up_to_date(opened, wanted)
         applied += opened.grant() if roles else []
         applied += [f"retention/{table}" for table in opened.retain(days)]
     if as_json:
@@ -301,7 +298,7 @@ def open_changeable(dsn: str | None) -> Store:
     """
     opened = open_migrated(dsn)
     try:
-        if isinstance(opened.place, Server) and opened.place.proxy_path:
+        if opened.is_served:
             raise ConfigError(
                 "otel-cost up serves this store, and changes nothing for other commands; stop it with "
                 "otel-cost down, run this again, and start it again"

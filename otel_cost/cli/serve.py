@@ -16,11 +16,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from otel_cost.budgets import Policy
 from otel_cost.cli.progress import show_progress
-from otel_cost.config import Config
+from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.errors import StoreError
-from otel_cost.pricing import PriceBook
 from otel_cost.server import background
 from otel_cost.server.importer import Importer, Journal, Sink, Summary
 from otel_cost.server.ownership import owned
@@ -122,9 +120,7 @@ def _open(dsn: str) -> Store:
     """Return a store with its tables and prices in place."""
     opened = open_store(dsn)
     try:
-        opened.migrate()
-        opened.push_prices(PriceBook.load(Config.load().prices))
-        opened.push_policy(Policy.load())
+        bring_up_to_date(opened)
     except BaseException:
         opened.close()
         raise

@@ -91,8 +91,8 @@ class Store:
         self._lock = threading.Lock()
         self._is_rolled = self._is_found = False
         self.topology = SINGLE
-        if isinstance(place, Server) and not place.proxy_path:
-            with self._statement("find_topology") as opened:
+        if isinstance(place, Server) and not self.is_served:
+            with self.connection("find_topology") as opened:
                 self._spread(opened, find_topology(opened))
 
     def _spread(self, client: Client, topology: Topology) -> None:
@@ -100,6 +100,11 @@ class Store:
         self.topology = topology
         for name, value in self.settings.items():
             client.set_client_setting(name, value)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it is reached through the `otel-cost up` that has it open."""
+        return isinstance(self.place, Server) and bool(self.place.proxy_path)
 
     @property
     def settings(self) -> Mapping[str, str | int]:
@@ -122,7 +127,7 @@ class Store:
             ConfigError: The store is used otherwise already, or the server knows no such cluster.
             StoreError: A released migration was edited, or a statement was refused.
         """
-        with self._statement("migrate") as client:
+        with self.connection("migrate") as client:
             if topology and topology != self.topology:
                 check_change(self.topology, topology, self.place, is_empty=not migrations.has_history(client))
                 self._spread(client, topology)
@@ -132,7 +137,7 @@ class Store:
 
     def pending(self) -> list[str]:
         """Return the migrations and views that `migrate` would apply."""
-        with self._statement("pending") as client:
+        with self.connection("pending") as client:
             if isinstance(self.place, Server) and self.topology.cluster:
                 return cluster.pending(client, self.place, self.topology)
             return migrations.pending(client, self.place, self.topology)
@@ -144,9 +149,9 @@ class Store:
             ConfigError: The store is embedded, and has no users.
             StoreError: The user may not, or the server's users are in config files.
         """
-        if not isinstance(self.place, Server) or self.place.proxy_path:
+        if not isinstance(self.place, Server) or self.is_served:
             raise ConfigError(f"{self.place} has no users; roles are for a ClickHouse server")
-        with self._statement("grant") as client:
+        with self.connection("grant") as client:
             return access.grant(client, self.place, self.topology)
 
     def retain(self, days: Mapping[str, int]) -> list[str]:
@@ -155,15 +160,12 @@ class Store:
         Args:
             days: By the names of clickhouse/retention, as `retention.parse` gives them.
         """
-        with self._statement("retain") as client:
-            if not isinstance(self.place, Server) or not self.topology.cluster:
-                return retention.apply(client, days)
-            with cluster.opened_nodes(client, self.place, self.topology) as nodes:
-                return list(dict.fromkeys(name for node in nodes for name in retention.apply(node.own, days)))
+        with self.nodes("retain") as clients:
+            return list(dict.fromkeys(name for client in clients for name in retention.apply(client, days)))
 
     def is_empty(self) -> bool:
         """Whether no migration was ever applied here."""
-        with self._statement("is_empty") as client:
+        with self.connection("is_empty") as client:
             return not migrations.has_history(client)
 
     def insert_spans(self, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -202,7 +204,7 @@ class Store:
         if not block:
             return
         is_far = isinstance(self.place, Server)
-        with self._statement("insert_spans") as client:
+        with self.connection("insert_spans") as client:
             self._is_rolled = False
             client.raw_insert(
                 "otel_traces",
@@ -254,14 +256,12 @@ class Store:
         Raises:
             StoreError: The store refused it, or a server did not come to an end.
         """
-        if isinstance(self.place, Server) and self.place.proxy_path:
+        if self.is_served:
             return  # the process that serves the store does it
-        with self._statement("roll") as client:
+        with self.nodes("roll") as clients:
             self._is_rolled = True
             try:
-                if isinstance(self.place, Server) and self.topology.cluster:
-                    cluster.roll(client, self.place, self.topology)
-                elif rollups.roll(client, self.place):
+                if sum(rollups.roll(client, self.place) for client in clients):
                     self._is_found = False
             except BaseException:
                 self._is_rolled = False
@@ -269,19 +269,15 @@ class Store:
 
     def forget_rollups(self) -> None:
         """Have the next `roll` make the totals of every day anew, whatever their state."""
-        with self._statement("forget_rollups") as client:
+        with self.nodes("forget_rollups") as clients:
             self._is_rolled = False
-            if isinstance(self.place, Server) and self.topology.cluster:
-                cluster.forget_rollups(client, self.place, self.topology)
-            else:
+            for client in clients:
                 rollups.forget(client)
 
     def stale_days(self) -> list[str]:
         """Return the days that got spans since they were rolled up, the earliest first."""
-        with self._statement("stale_days") as client:
-            if isinstance(self.place, Server) and self.topology.cluster:
-                return cluster.stale_days(client, self.place, self.topology)
-            return rollups.stale_days(client)
+        with self.nodes("stale_days") as clients:
+            return sorted({day for client in clients for day in rollups.stale_days(client)})
 
     def find_anomalies(self) -> None:
         """Note what is unusual as of the rollups, and what is so no longer. Running it twice changes nothing.
@@ -291,9 +287,9 @@ class Store:
         Raises:
             StoreError: The store refused it.
         """
-        if isinstance(self.place, Server) and self.place.proxy_path:
+        if self.is_served:
             return  # the process that serves the store does it
-        with self._statement("find_anomalies") as client:
+        with self.connection("find_anomalies") as client:
             if isinstance(self.place, Server) and self.topology.cluster:
                 cluster.find_anomalies(client, self.place, self.topology)
             else:
@@ -327,7 +323,7 @@ class Store:
     def ask(self, name: str, **params: Any) -> Result:
         """Run a named query that reads no rollup, as `query` does, without bringing them up to date first."""
         (statement,) = statements(named_sql("queries", name))
-        with self._statement(name) as client:
+        with self.connection(name) as client:
             result = client.query(statement, parameters=params, settings={"log_comment": name})
         return Result(tuple(result.column_names), [tuple(row) for row in result.result_rows])
 
@@ -352,7 +348,7 @@ class Store:
         if readonly and isinstance(self.place, Embedded):
             return self._read(text, params or {}, fmt)
         settings = {"log_comment": "sql", **(READ_ONLY if readonly else {})}
-        with self._statement("sql") as client:
+        with self.connection("sql") as client:
             self._is_rolled = self._is_rolled and readonly
             return client.raw_query(text, parameters=dict(params or {}), settings=settings, fmt=fmt)
 
@@ -380,7 +376,7 @@ class Store:
         Args:
             dry_run: Change nothing, and return what would change.
         """
-        with self._statement("push_prices") as client:
+        with self.connection("push_prices") as client:
             if dry_run:
                 return prices.compare(client, book)
             if isinstance(self.place, Server) and self.topology.cluster:
@@ -392,7 +388,7 @@ class Store:
 
         When a clock changes, days are other days: the rollups are made anew.
         """
-        with self._statement("push_policy") as client:
+        with self.connection("push_policy") as client:
             self._is_rolled = self._is_found = False
             if isinstance(self.place, Server) and self.topology.cluster:
                 cluster.push_policy(client, self.place, self.topology, policy)
@@ -413,25 +409,19 @@ class Store:
             ConfigError: There is no statement of that name.
             StoreError: The store refused it.
         """
-        with self._statement(name) as client:
+        with self.connection(name) as client:
             self._is_rolled = False
             for statement in statements(named_sql("queries", name)):
                 client.command(statement, parameters=params, settings={"log_comment": name, **settings})
 
     def insert_row(self, table: str, row: Mapping[str, Any]) -> None:
         """Add one row to a table of notes, by the names of its columns."""
-        with self._statement(f"insert into {table}") as client:
+        with self.connection(f"insert into {table}") as client:
             client.insert(table, [list(row.values())], column_names=list(row))
 
     @contextmanager
     def connection(self, what: str) -> Iterator[Client]:
         """Hold the connection for a while; its errors become `StoreError`, which begins with `what`."""
-        with self._statement(what) as client:
-            yield client
-
-    @contextmanager
-    def _statement(self, what: str) -> Iterator[Client]:
-        """Hold the connection for one statement, and turn the driver's errors into ours."""
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
         with self._lock:
@@ -439,6 +429,16 @@ class Store:
                 yield self._check_open()
             except ClickHouseError as error:
                 raise StoreError(f"{what}: {short(error)}") from error
+
+    @contextmanager
+    def nodes(self, what: str) -> Iterator[list[Client]]:
+        """Hold a connection to the tables of each node of a cluster, or the store's own where it is none."""
+        with self.connection(what) as client:
+            if not isinstance(self.place, Server) or not self.topology.cluster:
+                yield [client]
+                return
+            with cluster.opened_nodes(client, self.place, self.topology) as opened:
+                yield [node.own for node in opened]
 
     def _check_open(self) -> Client:
         if self._client is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from otel_cost.errors import ConfigError
-from otel_cost.store import anomalies, migrations, policy, prices, rollups
+from otel_cost.store import anomalies, migrations, policy, prices
 from otel_cost.store.connection import connect_and_create
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import named_sql, statements
@@ -82,30 +82,10 @@ def push_policy(client: Client, place: Server, topology: Topology, own: Policy) 
                 node.shown.command("SYSTEM RELOAD DICTIONARY time_zones_dictionary")
 
 
-def roll(client: Client, place: Server, topology: Topology) -> None:
-    """Bring the rollups of every node up to date."""
-    with opened_nodes(client, place, topology) as nodes:
-        for node in nodes:
-            rollups.roll(node.own, node.place)
-
-
 def find_anomalies(client: Client, place: Server, topology: Topology) -> None:
     """Note what is unusual on all shards; the first node does it for all."""
     with opened_nodes(client, place, topology) as nodes:
         anomalies.find(nodes[0].shown, nodes[0].place)
-
-
-def forget_rollups(client: Client, place: Server, topology: Topology) -> None:
-    """Have every node make its totals anew."""
-    with opened_nodes(client, place, topology) as nodes:
-        for node in nodes:
-            rollups.forget(node.own)
-
-
-def stale_days(client: Client, place: Server, topology: Topology) -> list[str]:
-    """Return the days that got spans on any node since they were rolled up there, the earliest first."""
-    with opened_nodes(client, place, topology) as nodes:
-        return sorted({day for node in nodes for day in rollups.stale_days(node.own)})
 
 
 def script(database: str, topology: Topology) -> Iterator[str]:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_cost.errors import ConfigError, StoreError
 from otel_cost.store import migrations
-from otel_cost.store.cluster import opened_nodes, shown_table
+from otel_cost.store.cluster import shown_table
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import named_sql, statements
 from otel_cost.store.topology import local_database
 
 if TYPE_CHECKING:
-    from clickhouse_connect.driver.client import Client
-
     from otel_cost.store.client import Store
 
 MOVED = ("otel_traces_trace_id_ts", "trace_links", "decisions", "charges", "otel_traces")
@@ -99,9 +96,9 @@ def _compared(source: Store, target: Store) -> list[Moved]:
 
 def _begin(source: Store, target: Store) -> None:
     """Make the tables that partitions are copied to, or find those of an earlier run of this move."""
-    if not isinstance(target.place, Server) or target.place.proxy_path:
+    if not isinstance(target.place, Server) or target.is_served:
         raise ConfigError(f"{target.place} is no ClickHouse server; move to clickhouse://host:8123/database")
-    if isinstance(source.place, Server) and source.place.proxy_path:
+    if source.is_served:
         raise ConfigError("the store is served by otel-cost up; stop it with otel-cost down and move it then")
     came_from = f"otel-cost move from {source.query('store_identity').rows[0][0]}"
     begun = _comments(target)
@@ -125,9 +122,9 @@ def _comments(target: Store) -> dict[str, str]:
         " WHERE database = currentDatabase() AND startsWith(name, {staged:String}) AND comment != ''"
     )
     found: dict[str, str] = {}
-    with target.connection("move") as client, _nodes(target, client) as nodes:
-        for node in nodes:
-            for name, comment in node.query(asked, parameters={"staged": STAGED}).result_rows:
+    with target.nodes("move") as clients:
+        for client in clients:
+            for name, comment in client.query(asked, parameters={"staged": STAGED}).result_rows:
                 found[str(name)] = str(comment)
     return found
 
@@ -201,17 +198,7 @@ def _sql(name: str) -> str:
 
 def _on_nodes(store: Store, *made: str) -> None:
     """Run statements where a store's tables are."""
-    with store.connection("move") as client, _nodes(store, client) as nodes:
+    with store.nodes("move") as clients:
         for statement in made:
-            for node in nodes:
-                node.command(statement)
-
-
-@contextmanager
-def _nodes(store: Store, client: Client) -> Iterator[Sequence[Client]]:
-    """Yield a connection to the tables of each node; the store's own where it is a single server."""
-    if not store.topology.cluster or not isinstance(store.place, Server):
-        yield [client]
-        return
-    with opened_nodes(client, store.place, store.topology) as nodes:
-        yield [node.own for node in nodes]
+            for client in clients:
+                client.command(statement)

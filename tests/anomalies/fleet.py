@@ -251,7 +251,7 @@ def insert(store: Store, executions: Sequence[Execution], *, chunk: int = 100_00
     """Store executions as charges and links, as if their spans had been read, priced and accounted."""
     charges = [row for execution in executions for row in charge_rows(execution)]
     links = [link_row(execution) for execution in executions]
-    with store._statement("insert") as client:
+    with store.connection("insert") as client:
         for begin in range(0, len(charges), chunk):
             client.insert(
                 "charges",

@@ -109,7 +109,7 @@ def _fill(store: Store, series: Sequence[Series]) -> None:
         for item in series
         for at, value in zip(item.times, item.values, strict=True)
     ]
-    with store._statement("fill") as client:
+    with store.connection("fill") as client:
         client.insert("nab_series", rows, column_names=["subject", "at", "value"])
 
 

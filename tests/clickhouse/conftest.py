@@ -9,7 +9,6 @@ import pytest
 
 from otel_cost.pricing import PriceBook
 from otel_cost.store import Store, anomalies, open_store
-from otel_cost.store.cluster import opened_nodes
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import sql_files
 from otel_cost.store.rollups import view_name
@@ -129,20 +128,14 @@ def empty(store: Store) -> None:
 def set_finding(store: Store, verb: str) -> None:
     """STOP or START a server's periodic look for what is unusual, or WAIT until one has ended."""
     if isinstance(store.place, Server):
-        with store._statement("finding") as client:
+        with store.connection("finding") as client:
             for path in sql_files("findings"):
                 client.command(f"SYSTEM {verb} VIEW {anomalies.view_name(path)}")
 
 
 def on_every_node(store: Store, *statements: str) -> None:
     """Run statements where the tables are: in the store, or in the database of each node of a cluster."""
-    with store._statement("test") as client:
-        if not store.topology.cluster:
-            for statement in statements:
+    with store.nodes("test") as clients:
+        for statement in statements:
+            for client in clients:
                 client.command(statement)
-            return
-        assert isinstance(store.place, Server)
-        with opened_nodes(client, store.place, store.topology) as nodes:
-            for statement in statements:
-                for node in nodes:
-                    node.own.command(statement)

@@ -142,7 +142,7 @@ def test_a_reader_can_do_nothing_else(open_as: Open, role: str, statement: str) 
     """The server refuses whatever changes something or reaches outside the store, over both protocols."""
     with open_as(role) as store, open_as("default") as all_mighty:
         before = _counts(all_mighty)
-        with pytest.raises(StoreError, match=REFUSED), store._statement("test") as client:
+        with pytest.raises(StoreError, match=REFUSED), store.connection("test") as client:
             client.raw_query(statement)
         with pytest.raises(ServerException, match=REFUSED), _native(all_mighty, role) as native:
             native.execute(statement)

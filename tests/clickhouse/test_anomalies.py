@@ -61,7 +61,7 @@ def insert(store: Store, charges: Sequence[dict[str, Any]]) -> None:
     """Store charges as if their spans had been read, priced and accounted, and add them up."""
     names = list(charges[0])
     rows = [[charge[name] for name in names] for charge in charges]
-    with store._statement("insert") as client:
+    with store.connection("insert") as client:
         client.insert("charges", rows, column_names=names, settings={"max_partitions_per_insert_block": 0})
     store.roll()
 
@@ -270,7 +270,7 @@ def test_what_the_guard_saw_is_told(store: Store) -> None:
         "enforce",
         "identical_calls: 3 calls of search",
     ]
-    with store._statement("insert") as client:
+    with store.connection("insert") as client:
         client.insert("decisions", [row], column_names=names)
     told = found(store)["loop", "execution:looped"]
     assert told["reason"] == "the guard saw it happen: identical_calls: 3 calls of search"

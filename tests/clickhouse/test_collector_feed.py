@@ -34,7 +34,7 @@ def insert_like_a_collector(store: Store, requests: Iterable[spans.Request]) -> 
     """Put spans into the table and nothing more: no accounting pass, none of our settings."""
     rows = [row for request in requests for row in flatten(request).rows]
     columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-    with store._statement("insert") as client:
+    with store.connection("insert") as client:
         names, types = list(SPAN_COLUMNS), list(SPAN_COLUMNS.values())
         client.insert(
             "otel_traces", columns, column_names=names, column_type_names=types, column_oriented=True
@@ -50,7 +50,7 @@ def test_a_refreshed_view_accounts_for_a_collector(fed_store: Store) -> None:
     for case in cases:
         insert_like_a_collector(fed_store, case.requests())
     for statement in ("SYSTEM REFRESH VIEW refresh_accounts", "SYSTEM WAIT VIEW refresh_accounts"):
-        with fed_store._statement("refresh") as client:
+        with fed_store.connection("refresh") as client:
             client.command(statement)
     found = {key[1]: row for key, row in spans.charges(fed_store).items()}
     for case in cases:

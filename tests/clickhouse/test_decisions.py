@@ -139,7 +139,7 @@ def test_a_collector_needs_to_do_nothing_for_it(fed_store: Store) -> None:
     """Rows that are only inserted into otel_traces, without our settings, are enough."""
     inserted = flatten(span_of(1, refusal(execution__id="run"))).rows
     columns: list[Any] = [list(column) for column in zip(*inserted, strict=True)]
-    with fed_store._statement("insert") as client:
+    with fed_store.connection("insert") as client:
         names, types = list(SPAN_COLUMNS), list(SPAN_COLUMNS.values())
         client.insert(
             "otel_traces", columns, column_names=names, column_type_names=types, column_oriented=True

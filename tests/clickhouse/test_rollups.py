@@ -288,12 +288,12 @@ def test_a_day_that_missed_a_step_is_not_noted_as_done(store: Store) -> None:
     """Days that change in the middle of a pass, as on a slow server, are made again from the start."""
     first, second, *others = sql_files("rollups")
     _deliver(store, CALLS[:5])
-    with store._statement("test") as client:
+    with store.connection("test") as client:
         client.command("TRUNCATE TABLE rolling_days")
         rollups._run(client, first)
         rollups._run(client, second)
     _deliver(store, [Call(99, 99, moment("2026-06-09 12:00"))])
-    with store._statement("test") as client:
+    with store.connection("test") as client:
         client.command("TRUNCATE TABLE rolling_days")
         for path in (first, *others):
             rollups._run(client, path)
@@ -309,12 +309,12 @@ def test_a_pass_at_work_keeps_its_days(store: Store) -> None:
     first = sql_files("rollups")[0]
     days = "SELECT utc_day, version FROM rolling_days ORDER BY utc_day"
     _deliver(store, CALLS[:1])
-    with store._statement("test") as client:
+    with store.connection("test") as client:
         client.command("TRUNCATE TABLE rolling_days")
         rollups._run(client, first)
         before = client.query(days).result_rows
     _deliver(store, [Call(99, 99, moment("2026-06-09 12:00"))])
-    with store._statement("test") as client:
+    with store.connection("test") as client:
         client.command("CREATE OR REPLACE TABLE next_days AS rolling_days")
         select = rollups.parts_of(first)[1]
         client.command(f"INSERT INTO next_days {select}")

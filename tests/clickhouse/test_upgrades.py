@@ -81,7 +81,7 @@ def _made(dsn: str, book: PriceBook, *, is_filled: bool, push: Push = Store.push
 
 def _push_plainly(store: Store, book: PriceBook) -> None:
     """Write a book as versions did that kept no record of what a push changed."""
-    with store._statement("push") as client:
+    with store.connection("push") as client:
         rows = [prices.pattern_row(row) for row in book.pattern_rows()]
         replace(client, "model_patterns", prices._PATTERNS, rows)
         replace(client, "prices", prices._PRICES, [prices.price_row(row) for row in book.price_rows()])
