@@ -114,6 +114,8 @@ def clickhouse_server(
 
 CLUSTER = "costs"
 """Name of the cluster that `clickhouse_cluster` runs."""
+REPLICAS = "replicas"
+"""Name under which its servers also know each other as replicas of one shard."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,12 @@ def clickhouse_cluster(shards: int = 2) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         ports = [(free_port(), free_port()) for _ in range(shards)]
-        found = "".join(
-            f"<shard><replica><host>127.0.0.1</host><port>{tcp}</port></replica></shard>" for _, tcp in ports
+        nodes = [f"<replica><host>127.0.0.1</host><port>{tcp}</port></replica>" for _, tcp in ports]
+        spread = "".join(f"<shard>{node}</shard>" for node in nodes)
+        config = (
+            f"<remote_servers><{CLUSTER}>{spread}</{CLUSTER}>"
+            f"<{REPLICAS}><shard>{''.join(nodes)}</shard></{REPLICAS}></remote_servers>"
         )
-        config = f"<remote_servers><{CLUSTER}>{found}</{CLUSTER}></remote_servers>"
         processes = []
         for number, pair in enumerate(ports, 1):
             own = path / str(number)

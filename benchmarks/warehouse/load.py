@@ -79,9 +79,9 @@ def load(
 ) -> Loaded:
     """Fill a store with about as many charges, over `days` days up to and including `last_day`.
 
-    The last `raw_days` of them go in as spans, through every view and the accounting pass; the others as what
-    `read_spans` would have said of them, which the same views price. Merges are settled at the end, as a
-    server's own would after an hour.
+    The last `raw_days` of them keep their spans. Those of the very last day go through every view and the
+    accounting pass. The other days go in as what `read_spans` would have said of them, which the same views
+    price, and their spans as they are. Merges are settled at the end, as a server's own would after an hour.
 
     Raises:
         MissingRecordingError: The recordings are not at hand.
@@ -93,9 +93,13 @@ def load(
     runs = _runs(charges, recorded, last_day, days)
     with _seeds(store, recorded, offsets_s, fleet or Fleet(), seed):
         for number, (day, count) in enumerate(runs.items()):
-            is_raw = number >= days - raw_days
-            _load_day(store, {"seed": seed, "day": day, "runs": count}, is_raw=is_raw)
-            kind = "executions, with spans" if is_raw else "executions"
+            params = {"seed": seed, "day": day, "runs": count}
+            has_spans = number >= days - raw_days
+            if has_spans and number == days - 1:
+                _deliver_day(store, params)
+            else:
+                _load_day(store, params, has_spans=has_spans)
+            kind = "executions, with spans" if has_spans else "executions"
             tell(f"{day} {count:,} {kind}, {time.perf_counter() - began:.0f} s")
     settle(store, tell)
     return extent(store)
@@ -124,11 +128,26 @@ def command(store: Store, text: str, settings: dict[str, Any] | None = None, **p
         client.command(text, parameters=params, settings=settings or {})
 
 
-def _load_day(store: Store, params: dict[str, Any], *, is_raw: bool) -> None:
-    if not is_raw:
-        command(store, sql("insert_readings"), BLOCK, **params)
-        command(store, sql("settle_day"), BLOCK, **params)
-        return
+def _load_day(store: Store, params: dict[str, Any], *, has_spans: bool) -> None:
+    command(store, sql("insert_readings"), BLOCK, **params)
+    command(store, sql("settle_day"), BLOCK, **params)
+    if has_spans:
+        keep_spans(store, params)
+
+
+def keep_spans(store: Store, params: dict[str, Any]) -> None:
+    """Store the spans of a day whose charges are there, past the views that would price them again."""
+    views = [str(row[0]) for row in read(store, sql("views_of_spans"))]
+    for view in views:
+        command(store, f"DETACH TABLE {view}")
+    try:
+        command(store, sql("insert_raw"), RAW_BLOCK, **params)
+    finally:
+        for view in views:
+            command(store, f"ATTACH TABLE {view}")
+
+
+def _deliver_day(store: Store, params: dict[str, Any]) -> None:
     command(store, sql("insert_raw"), RAW_BLOCK, **params)
     store.account(row[0] for row in read(store, sql("traces_of_day"), **params))
 

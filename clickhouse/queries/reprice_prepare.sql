@@ -1,7 +1,4 @@
 -- reprice_prepare: makes room for the charges that a repricing prepares.
--- Grain:     none, repriced is empty afterwards and has the columns of charges
+-- Grain:     none, repriced is empty afterwards
 -- Read by:   otel_cost/store/reprice.py at the start of a run
-CREATE OR REPLACE TABLE repriced AS charges
-ENGINE = ReplacingMergeTree(version)
-PARTITION BY toDate(started_at)
-ORDER BY (trace_id, span_id);
+TRUNCATE TABLE repriced;

@@ -402,17 +402,38 @@ class Store:
             if client is not None:
                 client.close()
 
-    def run(self, name: str, settings: Mapping[str, Any] = WRITE, **params: Any) -> None:
+    def run(
+        self,
+        name: str,
+        settings: Mapping[str, Any] = WRITE,
+        *,
+        on_each_shard: bool = False,
+        **params: Any,
+    ) -> None:
         """Run the named statement `queries/<name>.sql`, which changes something, with typed parameters.
+
+        Args:
+            on_each_shard: On a cluster, run it on the tables of each shard instead of those of all: prices are
+                looked up in a dictionary, which each node has of its own.
 
         Raises:
             ConfigError: There is no statement of that name.
             StoreError: The store refused it.
         """
+        if on_each_shard:
+            with self.nodes(name, one_per_shard=True) as clients:
+                for client in clients:
+                    self._command(client, name, settings, params)
+            return
         with self.connection(name) as client:
-            self._is_rolled = False
-            for statement in statements(named_sql("queries", name)):
-                client.command(statement, parameters=params, settings={"log_comment": name, **settings})
+            self._command(client, name, settings, params)
+
+    def _command(
+        self, client: Client, name: str, settings: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> None:
+        self._is_rolled = False
+        for statement in statements(named_sql("queries", name)):
+            client.command(statement, parameters=dict(params), settings={"log_comment": name, **settings})
 
     def insert_row(self, table: str, row: Mapping[str, Any]) -> None:
         """Add one row to a table of notes, by the names of its columns."""
@@ -431,13 +452,19 @@ class Store:
                 raise StoreError(f"{what}: {short(error)}") from error
 
     @contextmanager
-    def nodes(self, what: str) -> Iterator[list[Client]]:
-        """Hold a connection to the tables of each node of a cluster, or the store's own where it is none."""
+    def nodes(self, what: str, *, one_per_shard: bool = False) -> Iterator[list[Client]]:
+        """Hold a connection to the tables of each node of a cluster, or the store's own where it is none.
+
+        Args:
+            one_per_shard: Of replicas that hold the same, the one that the cluster's statements go to.
+        """
         with self.connection(what) as client:
             if not isinstance(self.place, Server) or not self.topology.cluster:
                 yield [client]
                 return
-            with cluster.opened_nodes(client, self.place, self.topology) as opened:
+            with cluster.opened_nodes(
+                client, self.place, self.topology, one_per_shard=one_per_shard
+            ) as opened:
                 yield [node.own for node in opened]
 
     def _check_open(self) -> Client:

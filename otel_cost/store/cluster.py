@@ -13,7 +13,7 @@ from otel_cost.store import anomalies, migrations, policy, prices
 from otel_cost.store.connection import connect_and_create
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import named_sql, statements
-from otel_cost.store.topology import PER_NODE, TRACE_ID_COLUMNS, Topology, local_database, table_name
+from otel_cost.store.topology import PER_NODE, SHARDING_COLUMNS, Topology, local_database, table_name
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -110,14 +110,28 @@ def script(database: str, topology: Topology) -> Iterator[str]:
 
 
 @contextmanager
-def opened_nodes(client: Client, place: Server, topology: Topology) -> Iterator[list[Node]]:
-    """Yield every node of the cluster, connected."""
+def opened_nodes(
+    client: Client, place: Server, topology: Topology, *, one_per_shard: bool = False
+) -> Iterator[list[Node]]:
+    """Yield every node of the cluster, or the first replica of each shard, connected."""
+    found = find_nodes(client, place, topology.cluster)
     with ExitStack() as stack:
-        yield [_open_node(each, stack) for each in find_nodes(client, place, topology.cluster)]
+        places = first_replicas(found) if one_per_shard else [each for _, each in found]
+        yield [_open_node(each, stack) for each in places]
 
 
-def find_nodes(client: Client, place: Server, cluster: str) -> list[Server]:
-    """Return where each server of a cluster is reached: the same user and database, its own host and port.
+def first_replicas(nodes: Sequence[tuple[int, Server]]) -> list[Server]:
+    """Return the first server of each shard, of nodes as `find_nodes` gives them."""
+    first: dict[int, Server] = {}
+    for shard, place in nodes:
+        first.setdefault(shard, place)
+    return list(first.values())
+
+
+def find_nodes(client: Client, place: Server, cluster: str) -> list[tuple[int, Server]]:
+    """Return the shard of each server of a cluster and where it is: the same user, its own host and port.
+
+    They are by shard, and its replicas in the order of the servers' config.
 
     Raises:
         ConfigError: The server's config has no such cluster.
@@ -135,7 +149,10 @@ def find_nodes(client: Client, place: Server, cluster: str) -> list[Server]:
         rows = client.query(hosts, parameters={"cluster": cluster}).result_rows
     else:
         rows = client.query(statement, parameters={"cluster": cluster}).result_rows
-    return [replace(place, host=str(host), port=int(str(port)) or place.port) for _, host, port in rows]
+    return [
+        (int(str(shard)), replace(place, host=str(host), port=int(str(port)) or place.port))
+        for shard, host, port in rows
+    ]
 
 
 def _open_node(place: Server, stack: ExitStack) -> Node:
@@ -184,7 +201,7 @@ def shown_table(statement: str, local: str, cluster: str) -> str:
     (made,) = statements(
         named_sql("cluster/setup", "per_node_table" if table in PER_NODE else "distributed_table")
     )
-    key = next((name for name in TRACE_ID_COLUMNS if re.search(rf"^\s*{name}\s", statement, re.M)), "")
+    key = _sharding_column(statement)
     marks = {
         "<table>": identifier(table),
         "<local>": identifier(local),
@@ -196,6 +213,14 @@ def shown_table(statement: str, local: str, cluster: str) -> str:
     for mark, value in marks.items():
         made = made.replace(mark, value)
     return made
+
+
+def _sharding_column(statement: str) -> str:
+    """Return the column that a table is spread by, empty where it has none: nobody inserts into all shards."""
+    like = re.match(r"CREATE TABLE IF NOT EXISTS \w+ AS (\w+)", statement)
+    if like:
+        return _sharding_column(next(each for each in migrations.tables() if table_name(each) == like[1]))
+    return next((name for name in SHARDING_COLUMNS if re.search(rf"^\s*{name}\s", statement, re.M)), "")
 
 
 def identifier(name: str) -> str:

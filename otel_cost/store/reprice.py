@@ -20,7 +20,6 @@ from otel_cost.errors import ConfigError, StoreError
 from otel_cost.store.actor import actor
 from otel_cost.store.dsn import Server
 from otel_cost.store.period import EPOCH
-from otel_cost.store.topology import local_database
 
 if TYPE_CHECKING:
     from otel_cost.store.client import Store
@@ -233,11 +232,6 @@ def _run_of(row: dict[str, Any]) -> Run:
 
 def _make_way(store: Store, undoes_run_id: str = "") -> None:
     """Stop where another run would be disturbed; one that was killed while it planned has changed nothing."""
-    if store.topology.cluster and isinstance(store.place, Server):
-        raise ConfigError(
-            "a cluster is priced again shard by shard; run this for each shard, with --store naming its own "
-            f"database {local_database(store.place.database)}"
-        )
     for row in store.ask("repricing_runs", run_id="").dicts():
         run_id, state = row["run_id"], row["state"]
         if state not in _UNFINISHED:
@@ -320,7 +314,7 @@ class _Work:
 
     def _steps(self, dry_run: bool) -> Report:
         if self._run.step == STEPS[0] and not self._run.after_trace_id:
-            self._store.run("reprice_prepare")
+            self._store.run("reprice_prepare", on_each_shard=True)
         _note(self._store, self._run)
         self._each("stage", self._stage)
         self._each("account", self._account)
@@ -385,7 +379,7 @@ class _Work:
         if self._run.undoes_run_id:
             self._execute("reprice_undo", **part, undoes_run_id=self._run.undoes_run_id)
         else:
-            self._execute("reprice_stage", **part, **self._scope())
+            self._execute("reprice_stage", on_each_shard=True, **part, **self._scope())
 
     def _account(self, part: dict[str, Any], _: int) -> None:
         traces = (str(row[0]) for row in self._store.ask("reprice_traces", **part).rows)

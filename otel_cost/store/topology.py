@@ -20,8 +20,8 @@ PER_NODE = frozenset(
     {"migrations", "prices", "model_patterns", "tool_prices", "budgets", "time_zones", "anomaly_settings"}
 )
 """Tables that hold the same on every node: each node is given them, so they are not replicated."""
-TRACE_ID_COLUMNS = ("TraceId", "trace_id")
-"""What spans of one trace have in common, in the tables that can tell."""
+SHARDING_COLUMNS = ("TraceId", "trace_id", "run_id")
+"""What a table is spread by, the first that it has: all spans of a trace are together, as are notes of a run."""
 
 REPLICA_PATH = "'/clickhouse/tables/{database}/{table}/{shard}', '{replica}'"
 """Where replicas of a table find each other in Keeper; {shard} and {replica} are macros of the server."""
@@ -32,12 +32,15 @@ CLUSTER_SETTINGS: dict[str, str | int] = {
     "distributed_foreground_insert": 1,
     "skip_unavailable_shards": 0,
     "parallel_distributed_insert_select": 0,
+    "load_balancing": "in_order",
+    "prefer_localhost_replica": 0,
 }
 """Settings of a connection to a cluster.
 
 A subquery about several shards is asked once and sent to all: traces of one response may be on two of them.
 An insert is acknowledged when the shards have it, and what it selects is selected once, not by each shard.
-A shard that does not answer is an error: a total without it is wrong.
+A shard that does not answer is an error: a total without it is wrong. Of replicas the first one is asked and
+written to, so that what was just written is read.
 """
 
 _ENGINE = re.compile(r"\bENGINE = (\w*MergeTree)(?:\(([^)]*)\))?")

@@ -12,13 +12,14 @@ from otel_cost.pricing import PriceBook
 from otel_cost.server.otlp_json import flatten
 from otel_cost.server.spans import to_columns
 from otel_cost.store import Store, cluster, open_store
+from otel_cost.store.dsn import Server
 from otel_cost.store.topology import Topology
 from tests.clickhouse import spans
 from tests.clickhouse.conftest import empty, migrated_store, on_every_node, set_refreshing
 from tests.clickhouse.test_collector_feed import insert_like_a_collector
 from tests.clickhouse.test_migrations import own_files
 from tests.conformance import suite
-from tests.servers import CLUSTER, clickhouse_cluster, stop
+from tests.servers import CLUSTER, REPLICAS, clickhouse_cluster, stop
 
 __all__ = ["own_files"]
 TABLES = ("otel_traces", "charges", "trace_links")
@@ -101,6 +102,17 @@ def test_a_cluster_nobody_knows_is_named(server_dsn: str) -> None:
         with pytest.raises(ConfigError, match=r"knows no cluster 'costs', only .*remote_servers"):
             store.migrate(Topology("costs"))
         assert store.is_empty()
+
+
+def test_one_replica_of_each_shard_is_worked_on(store: Store) -> None:
+    """What is written into one replica is on the others by itself; each shard needs its own."""
+    assert isinstance(store.place, Server)
+    with store.connection("test") as client:
+        for name, shards in ((CLUSTER, 2), (REPLICAS, 1)):
+            nodes = cluster.find_nodes(client, store.place, name)
+            assert len(nodes) == 2
+            places = cluster.first_replicas(nodes)
+            assert places == [place for _, place in nodes][:shards]
 
 
 def test_a_new_column_shows_on_all_shards(store: Store, own_files: Path) -> None:

@@ -102,6 +102,21 @@ def test_a_retired_view_is_dropped(fresh: Store, own_files: Path, monkeypatch: p
     assert fresh.sql("EXISTS VIEW charge_readings", fmt="TSV") == b"1\n"
 
 
+def test_prepared_charges_are_like_charges(fresh: Store) -> None:
+    """A repricing writes them from one table into the other as they are, by position."""
+    fresh.migrate()
+    columns, prepared = (
+        fresh.sql(
+            "SELECT name, type FROM system.columns WHERE database = currentDatabase()"
+            " AND table = {table:String} ORDER BY position",
+            {"table": table},
+        )
+        for table in ("charges", "repriced")
+    )
+    assert b"cost_usd" in columns
+    assert columns == prepared
+
+
 def test_a_filled_store_gets_new_codecs_and_keeps_its_rows(fresh: Store, own_files: Path) -> None:
     """Rows that were written before stay as they were, before and after they are merged."""
     later = {path: path.read_text() for path in own_files.glob("migrations/0012_*")}
