@@ -413,8 +413,8 @@ class Store:
         """Run the named statement `queries/<name>.sql`, which changes something, with typed parameters.
 
         Args:
-            on_each_shard: On a cluster, run it on the tables of each shard instead of those of all: prices are
-                looked up in a dictionary, which each node has of its own.
+            on_each_shard: On a cluster, run it on the tables of each shard instead of those of all: prices
+                are looked up in a dictionary, which each node has of its own.
 
         Raises:
             ConfigError: There is no statement of that name.

@@ -216,7 +216,7 @@ def shown_table(statement: str, local: str, cluster: str) -> str:
 
 
 def _sharding_column(statement: str) -> str:
-    """Return the column that a table is spread by, empty where it has none: nobody inserts into all shards."""
+    """Return the column that a table is spread by, empty where nobody inserts into all shards."""
     like = re.match(r"CREATE TABLE IF NOT EXISTS \w+ AS (\w+)", statement)
     if like:
         return _sharding_column(next(each for each in migrations.tables() if table_name(each) == like[1]))

@@ -21,7 +21,7 @@ PER_NODE = frozenset(
 )
 """Tables that hold the same on every node: each node is given them, so they are not replicated."""
 SHARDING_COLUMNS = ("TraceId", "trace_id", "run_id")
-"""What a table is spread by, the first that it has: all spans of a trace are together, as are notes of a run."""
+"""What a table is spread by, the first that it has: spans of a trace are together, and notes of a run."""
 
 REPLICA_PATH = "'/clickhouse/tables/{database}/{table}/{shard}', '{replica}'"
 """Where replicas of a table find each other in Keeper; {shard} and {replica} are macros of the server."""
