@@ -25,6 +25,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.data import ROOT
+from tests.relay import relayed
 
 CACHE = ROOT / ".cache" / "chdb-npm"
 PACKAGE = "@chdb/lib-linux-x64-gnu@26.7.3-stable.1"
@@ -114,6 +115,8 @@ def clickhouse_server(
 
 CLUSTER = "costs"
 """Name of the cluster that `clickhouse_cluster` runs."""
+RELAY = "127.0.0.2"
+"""Where the servers of a cluster reach each other."""
 REPLICAS = "replicas"
 """Name under which its servers also know each other as replicas of one shard."""
 
@@ -132,7 +135,8 @@ def clickhouse_cluster(shards: int = 2) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         ports = [(free_port(), free_port()) for _ in range(shards)]
-        nodes = [f"<replica><host>127.0.0.1</host><port>{tcp}</port></replica>" for _, tcp in ports]
+        stack.enter_context(relayed(RELAY, "127.0.0.1", [port for pair in ports for port in pair]))
+        nodes = [f"<replica><host>{RELAY}</host><port>{tcp}</port></replica>" for _, tcp in ports]
         spread = "".join(f"<shard>{node}</shard>" for node in nodes)
         config = (
             f"<remote_servers><{CLUSTER}>{spread}</{CLUSTER}>"
@@ -143,7 +147,7 @@ def clickhouse_cluster(shards: int = 2) -> Iterator[Cluster]:
             own = path / str(number)
             own.mkdir()
             processes.append(stack.enter_context(_running(own, pair, config)))
-        yield Cluster(f"clickhouse://default@127.0.0.1:{ports[0][0]}/default", processes)
+        yield Cluster(f"clickhouse://default@{RELAY}:{ports[0][0]}/default", processes)
 
 
 USERS = """

@@ -93,8 +93,6 @@ def migrated_store(request: pytest.FixtureRequest, kind: str, book: PriceBook) -
     with open_store(request.getfixturevalue(KINDS[kind])) as store:
         store.migrate(Topology(CLUSTER) if kind == "cluster" else None)
         store.push_prices(book)
-        if store.topology.cluster:  # the engine that serves as a shard ends when another cuts a connection
-            set_finding(store, "STOP")
         yield store
 
 
@@ -117,8 +115,7 @@ def _refreshing(store: Store, verb: str, *views: str) -> None:
 
 def empty(store: Store) -> None:
     """Forget every span and what was added up of them."""
-    if not store.topology.cluster:
-        set_finding(store, "WAIT")
+    set_finding(store, "WAIT")
     rolling = [view_name(path) for path in sql_files("rollups")]
     _refreshing(store, "STOP", *rolling)
     on_every_node(store, *(f"TRUNCATE TABLE {table}" for table in (*SPANS, *ROLLUPS)))

@@ -141,7 +141,7 @@ def test_prices_are_on_every_node(store: Store) -> None:
 
 
 def _dsn(store: Store) -> str:
-    return f"clickhouse://default@127.0.0.1:{store.place.port}/{store.place.database}"
+    return f"clickhouse://default@{store.place.host}:{store.place.port}/{store.place.database}"
 
 
 @pytest.mark.slow

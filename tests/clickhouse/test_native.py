@@ -31,7 +31,7 @@ def asked(request: pytest.FixtureRequest, book: PriceBook) -> Iterator[tuple[Sto
         spans.insert(store, requests)
         port = int(store.sql("SELECT getServerPort('tcp_port')", fmt="TSV"))
         settings = {"server_side_params": True, "session_timezone": "UTC", **store.settings}
-        native = Client("127.0.0.1", port, database=store.place.database, settings=settings)
+        native = Client(store.place.host, port, database=store.place.database, settings=settings)
         yield store, native
         native.disconnect()
 
