@@ -41,6 +41,7 @@ MERGED = (
     "spend_hours",
     "spend_days",
     "user_spend_days",
+    "tool_spend_days",
     "execution_days",
 )
 

@@ -5,6 +5,7 @@
 CREATE SETTINGS PROFILE OR REPLACE otel_cost_control
 SETTINGS
     do_not_merge_across_partitions_select_final = 1,
+    optimize_move_to_prewhere_if_final = 1,
     distributed_foreground_insert = 1;
 
 CREATE ROLE IF NOT EXISTS otel_cost_control SETTINGS PROFILE 'otel_cost_control';

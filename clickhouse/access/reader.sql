@@ -4,6 +4,7 @@
 CREATE SETTINGS PROFILE OR REPLACE otel_cost_reader
 SETTINGS
     do_not_merge_across_partitions_select_final = 1,
+    optimize_move_to_prewhere_if_final = 1,
     readonly = 2 CONST,
     max_execution_time = 60 MIN 1 MAX 60,
     max_memory_usage = 4000000000 MIN 1 MAX 4000000000,

@@ -1,5 +1,5 @@
 -- spend_days: what was spent on each day, without users: as long as the fleet and the days, whatever the traffic.
--- Grain:     one row per day, payer but for the user, agent, component, model or tool and price status, FINAL
+-- Grain:     one row per day, payer but for the user, agent, component, model (or all tools) and price status, FINAL
 -- Engine:    ReplacingMergeTree(version, is_deleted): a pass writes each key of a day anew, and deletes those that are gone
 -- Order key: the time first, so that days do not overlap and FINAL is cheap
 -- Retention: kept
@@ -18,7 +18,6 @@ CREATE TABLE IF NOT EXISTS spend_days
     kind                   LowCardinality(String),
     provider               LowCardinality(String),
     model                  LowCardinality(String),
-    tool_name              LowCardinality(String),
     price_status           LowCardinality(String),
     cost_usd               Nullable(Decimal(38, 12)) CODEC(ZSTD(1)),
     list_cost_usd          Nullable(Decimal(38, 12)) CODEC(ZSTD(1)),
@@ -51,7 +50,6 @@ ORDER BY
     kind,
     provider,
     model,
-    tool_name,
     price_status
 )
 SETTINGS

@@ -7,11 +7,13 @@
 -- Read by:   views/executions.sql, queries/top_*.sql
 -- Amounts are those of the day. Payer columns hold the first value known on it. charged_from and charged_until are about
 -- charges, spanned_from and spanned_until about all spans. status is that of the root span where has_root, else of the span
--- that ended last, which is at status_at. longest_failed_run counts calls that failed one after the other.
+-- that ended last, which is at status_at. execution_key is shorter to count by.
+-- longest_failed_run counts calls that failed one after the other.
 CREATE TABLE IF NOT EXISTS execution_days
 (
     utc_day             Date CODEC(Delta(2), ZSTD(1)),
     execution_id        String CODEC(ZSTD(1)),
+    execution_key       UInt64 MATERIALIZED cityHash64(execution_id) CODEC(NONE),
     trace_id            String CODEC(ZSTD(1)),
     charged_from        DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1)),
     charged_until       DateTime64(9, 'UTC') CODEC(Delta(8), ZSTD(1)),

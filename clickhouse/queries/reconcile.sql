@@ -9,7 +9,9 @@ WITH
         SELECT
             toDate(started_at) AS utc_day,
             sum(charge.cost_usd) AS cost_usd,
-            count() AS calls
+            count() AS calls,
+            sumIf(charge.cost_usd, kind = 'tool') AS tool_cost_usd,
+            countIf(kind = 'tool') AS tool_calls
         FROM charges AS charge FINAL
         WHERE counted AND toDate(started_at) >= toDate({since:DateTime64(9, 'UTC')})
         GROUP BY utc_day
@@ -45,6 +47,15 @@ WITH
         UNION ALL
         SELECT
             utc_day,
+            'tool_spend_daily' AS table_name,
+            sum(spend.cost_usd) AS cost_usd,
+            sum(spend.tool_calls) AS calls
+        FROM tool_spend_daily AS spend
+        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        GROUP BY utc_day
+        UNION ALL
+        SELECT
+            utc_day,
             'executions' AS table_name,
             sum(part.cost_usd) AS cost_usd,
             sum(model_calls + tool_calls) AS calls
@@ -55,15 +66,15 @@ WITH
 SELECT
     charged.utc_day AS utc_day,
     target.table_name AS table_name,
-    charged.cost_usd AS charges_usd,
+    if(target.table_name = 'tool_spend_daily', charged.tool_cost_usd, charged.cost_usd) AS charges_usd,
     rolled.cost_usd AS rollup_usd,
-    ifNull(rolled.cost_usd, 0) - ifNull(charged.cost_usd, 0) AS difference_usd,
-    charged.calls AS charges_calls,
+    ifNull(rollup_usd, 0) - ifNull(charges_usd, 0) AS difference_usd,
+    if(target.table_name = 'tool_spend_daily', charged.tool_calls, charged.calls) AS charges_calls,
     rolled.calls AS rollup_calls
 FROM charged
 CROSS JOIN
 (
-    SELECT arrayJoin(['spend_hourly', 'spend_daily', 'user_spend_daily', 'executions']) AS table_name
+    SELECT arrayJoin(['spend_hourly', 'spend_daily', 'user_spend_daily', 'tool_spend_daily', 'executions']) AS table_name
 ) AS target
 LEFT JOIN rolled ON rolled.utc_day = charged.utc_day AND rolled.table_name = target.table_name
 WHERE difference_usd != 0 OR rollup_calls != charges_calls OR isNull(rollup_usd) != isNull(charges_usd)

@@ -5,29 +5,55 @@
 --             unpriced_calls, input_tokens, output_tokens
 -- Bound:      400 days
 -- Read by:    dashboards
+-- ClickHouse resolves an if whose condition is constant, and reads one column for name. Of a multiIf it would read all.
 SELECT
     day,
-    multiIf(
-        {by:String} = 'organization', organization,
-        {by:String} = 'team', team,
-        {by:String} = 'feature', feature,
-        {by:String} = 'environment', environment,
-        {by:String} = 'agent', agent_name,
-        {by:String} = 'component', component,
-        {by:String} = 'provider', provider,
-        {by:String} = 'model', model,
-        {by:String} = 'tool', tool_name,
-        '') AS name,
+    name,
     sum(spend.cost_usd) AS cost_usd,
     sum(spend.calls) AS model_calls,
     sum(spend.tool_calls) AS tool_calls,
     sumIf(spend.calls, price_status = 'unpriced') AS unpriced_calls,
     sum(spend.input_tokens) AS input_tokens,
     sum(spend.output_tokens) AS output_tokens
-FROM spend_daily AS spend
-WHERE day BETWEEN toDate({since:DateTime64(9, 'UTC')}) AND toDate({until:DateTime64(9, 'UTC')})
-    AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
-    AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 400
+FROM
+(
+    SELECT
+        day,
+        if({by:String} = 'organization', organization,
+        if({by:String} = 'team', team,
+        if({by:String} = 'feature', feature,
+        if({by:String} = 'environment', environment,
+        if({by:String} = 'agent', agent_name,
+        if({by:String} = 'component', component,
+        if({by:String} = 'provider', provider,
+        if({by:String} = 'model', model, '')))))))) AS name,
+        cost_usd,
+        calls,
+        tool_calls,
+        price_status,
+        input_tokens,
+        output_tokens
+    FROM spend_daily
+    WHERE day BETWEEN toDate({since:DateTime64(9, 'UTC')}) AND toDate({until:DateTime64(9, 'UTC')})
+        AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 400
+        AND ({by:String} != 'tool' OR kind != 'tool')
+    UNION ALL
+    SELECT
+        day,
+        tool_name AS name,
+        cost_usd,
+        0 AS calls,
+        tool_calls,
+        price_status,
+        0 AS input_tokens,
+        0 AS output_tokens
+    FROM tool_spend_daily
+    WHERE day BETWEEN toDate({since:DateTime64(9, 'UTC')}) AND toDate({until:DateTime64(9, 'UTC')})
+        AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 400
+        AND {by:String} = 'tool'
+) AS spend
 GROUP BY
     day,
     name

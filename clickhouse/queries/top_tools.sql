@@ -3,7 +3,17 @@
 -- Result:     tool_name, cost_usd (USD, NULL when no price is known for the tool), tool_calls, unpriced_calls, errors,
 --             duration_s (summed, seconds), executions
 -- Read by:    otel-cost top tools
--- The column duration_s of charges is written out: from a Distributed table an alias and a result of one name collide.
+-- Nearly every execution is on one day, so rows are counted, and only executions of several days are told apart. The column
+-- duration_s of charges is written out: from a Distributed table an alias and a result of one name collide.
+WITH
+    several_days AS
+    (
+        SELECT execution_key
+        FROM execution_days FINAL
+        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+        GROUP BY execution_key
+        HAVING count() > 1
+    )
 SELECT
     tool_name,
     sum(spend.cost_usd) AS cost_usd,
@@ -11,7 +21,7 @@ SELECT
     sumIf(spend.tool_calls, price_status = 'unpriced') AS unpriced_calls,
     sum(failed_calls) AS errors,
     round(sum(spend.duration_s), 3) AS duration_s,
-    uniqExactIf(execution, execution != 0) AS executions
+    sum(spend.executions) AS executions
 FROM
 (
     SELECT
@@ -21,9 +31,9 @@ FROM
         tool_calls,
         failed_calls,
         duration_s,
-        0 AS execution
-    FROM spend_daily
-    WHERE kind = 'tool' AND utc_day > toDate({since:DateTime64(9, 'UTC')})
+        0 AS executions
+    FROM tool_spend_daily
+    WHERE utc_day > toDate({since:DateTime64(9, 'UTC')})
     UNION ALL
     SELECT
         tool_name,
@@ -32,7 +42,7 @@ FROM
         tool_calls,
         failed_calls,
         duration_s,
-        0 AS execution
+        0 AS executions
     FROM spend_hourly
     WHERE kind = 'tool'
         AND utc_day = toDate({since:DateTime64(9, 'UTC')})
@@ -45,9 +55,26 @@ FROM
         0 AS tool_calls,
         0 AS failed_calls,
         0 AS duration_s,
-        cityHash64(execution_id) AS execution
+        count() AS executions
     FROM execution_days FINAL
-    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        AND charged_until >= {since:DateTime64(9, 'UTC')}
+        AND execution_key NOT IN (SELECT execution_key FROM several_days)
+    GROUP BY tool_name
+    UNION ALL
+    SELECT
+        arrayJoin(tools) AS tool_name,
+        '' AS price_status,
+        NULL AS cost_usd,
+        0 AS tool_calls,
+        0 AS failed_calls,
+        0 AS duration_s,
+        uniqExact(execution_key) AS executions
+    FROM execution_days FINAL
+    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        AND charged_until >= {since:DateTime64(9, 'UTC')}
+        AND execution_key IN (SELECT execution_key FROM several_days)
+    GROUP BY tool_name
 ) AS spend
 GROUP BY tool_name
 ORDER BY

@@ -46,7 +46,7 @@ FROM
         '' AS price_status,
         0 AS input_tokens,
         0 AS output_tokens,
-        cityHash64(execution_id) AS execution
+        execution_key AS execution
     FROM execution_days FINAL
     WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
 ) AS spend

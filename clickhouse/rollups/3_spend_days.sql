@@ -1,4 +1,4 @@
--- spend_days: the hours of a pass's days added up by day, without users.
+-- spend_days: the hours of a pass's days added up by day, without users, and tools together.
 -- Grain:     writes every row of these days anew
 -- Target:    spend_days
 -- Source:    spend_hours FINAL
@@ -17,7 +17,6 @@ INSERT INTO spend_days
     kind,
     provider,
     model,
-    tool_name,
     price_status,
     cost_usd,
     list_cost_usd,
@@ -47,7 +46,6 @@ SELECT
     kind,
     provider,
     model,
-    tool_name,
     price_status,
     sum(part.cost_usd) AS cost_usd,
     sum(part.list_cost_usd) AS list_cost_usd,
@@ -78,8 +76,7 @@ FROM
         kind,
         provider,
         model,
-        tool_name,
-        price_status,
+            price_status,
         sum(hours.cost_usd) AS cost_usd,
         sum(hours.list_cost_usd) AS list_cost_usd,
         sum(hours.calls) AS calls,
@@ -108,8 +105,7 @@ FROM
         kind,
         provider,
         model,
-        tool_name,
-        price_status
+            price_status
     UNION ALL
     SELECT
         utc_day,
@@ -123,8 +119,7 @@ FROM
         kind,
         provider,
         model,
-        tool_name,
-        price_status,
+            price_status,
         NULL AS cost_usd,
         NULL AS list_cost_usd,
         0 AS calls,
@@ -154,5 +149,4 @@ GROUP BY
     kind,
     provider,
     model,
-    tool_name,
     price_status;

@@ -9,4 +9,4 @@ REFRESH EVERY 10 SECOND APPEND
 TO charges
 AS
 <accounts of recent_traces>
-SETTINGS do_not_merge_across_partitions_select_final = 1;
+SETTINGS do_not_merge_across_partitions_select_final = 1, optimize_move_to_prewhere_if_final = 1;

@@ -35,24 +35,35 @@ WITH
     spending AS
     (
         SELECT
-            user_id,
             team,
             organization,
             if(mapContains(offsets, organization), offsets[organization], offsets['*']) AS offset_s,
             toDate({at:DateTime('UTC')} + offset_s) AS today,
-            day = today AS is_today,
             sum(spend.cost_usd) AS cost_usd,
             sumIf(calls, price_status = 'unpriced') AS unpriced
         FROM user_spend_daily AS spend
         WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 32 AND toDate({at:DateTime('UTC')})
             AND day BETWEEN toStartOfMonth(today) AND today
         GROUP BY
-            user_id,
             team,
             organization,
             offset_s,
-            today,
-            is_today
+            today
+    ),
+    spending_today AS
+    (
+        SELECT
+            user_id,
+            if(mapContains(offsets, organization), offsets[organization], offsets['*']) AS offset_s,
+            toDate({at:DateTime('UTC')} + offset_s) AS today,
+            sum(spend.cost_usd) AS cost_usd,
+            sumIf(calls, price_status = 'unpriced') AS unpriced
+        FROM user_spend_daily AS spend
+        WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 2 AND toDate({at:DateTime('UTC')}) AND day = today
+        GROUP BY
+            user_id,
+            offset_s,
+            today
     ),
     scoped AS
     (
@@ -63,9 +74,15 @@ WITH
             cost_usd,
             unpriced
         FROM spending
-        ARRAY JOIN arrayFilter(
-            each -> each.3,
-            [('user', user_id, is_today), ('team', team, true), ('organization', organization, true)]) AS scope
+        ARRAY JOIN [('team', team), ('organization', organization)] AS scope
+        UNION ALL
+        SELECT
+            'user' AS level,
+            user_id AS name,
+            offset_s,
+            cost_usd,
+            unpriced
+        FROM spending_today
         UNION ALL
         SELECT
             level,

@@ -1,8 +1,9 @@
 -- spend_daily: estimated cost and tokens by day, without users.
--- Grain:     one row per day, organization, team, feature, environment, agent, component, model or tool, price status
+-- Grain:     one row per day, organization, team, feature, environment, agent, component, model (or all tools), price status
 -- Source:    spend_days FINAL
 -- Read by:   queries/, Grafana, people
--- cost_usd is NULL where nothing of a row has a price. price_status 'unpriced' sets such calls apart.
+-- tool_spend_daily tells tools apart. cost_usd is NULL where nothing of a row has a price, and price_status 'unpriced' sets such
+-- calls apart.
 -- utc_day is the day on the UTC clock, day the one on the organization's own (budgets.time_zone of the policy).
 CREATE OR REPLACE VIEW spend_daily
 AS
@@ -18,7 +19,6 @@ SELECT
     kind,
     provider,
     model,
-    tool_name,
     price_status,
     cost_usd,
     list_cost_usd,

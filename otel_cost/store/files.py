@@ -12,6 +12,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 ACCOUNTS = "<accounts of recent_traces>"
 REPRICED_ACCOUNTS = "<account_traces of repriced>"
 PRICING = "<pricing of charges>"
+DEAREST = "<executions of dearest>"
 """Marks in a file where a part of another file stands: what is decided twice is written once."""
 _NAME = re.compile(r"[a-z0-9_]+")
 SHOWN = "<database>"
@@ -72,6 +73,8 @@ def with_parts(text: str, database: str = "", *, is_of_shard: bool = False) -> s
         text = text.replace(ACCOUNTS, query)
     if REPRICED_ACCOUNTS in text:
         text = text.replace(REPRICED_ACCOUNTS, _accounting_of("repriced"))
+    if DEAREST in text:
+        text = text.replace(DEAREST, _executions_of("dearest"))
     if PRICING in text:
         text = text.replace(PRICING, _pricing())
     return text.replace(SHOWN, f"`{database}`") if database else text
@@ -90,6 +93,13 @@ def _accounting_of(table: str) -> str:
     view = _query_of("accounts").replace("charges FINAL", f"{table} FINAL")
     into = into.replace("INSERT INTO charges", f"INSERT INTO {table}")
     return re.sub(r"FROM accounts\(.*\)$", lambda _: f"FROM\n(\n{view}\n)", into, flags=re.S)
+
+
+def _executions_of(table: str) -> str:
+    """Return the query of the executions that a table names, which reads nothing of the others."""
+    rows = "FROM execution_days AS part FINAL"
+    only = f"{rows}\n    PREWHERE execution_key GLOBAL IN {table}"
+    return _query_of("executions").replace(rows, only)
 
 
 def _query_of(view: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from otel_cost.store.connection import FINAL_BY_DAY
+from otel_cost.store.connection import FINAL
 from otel_cost.store.dsn import DATABASE, Embedded, Server
 from otel_cost.store.screen import QueryRefusedError, check_setting, closed_functions, format_in, screen
 
@@ -142,7 +142,7 @@ class EmbeddedEngine:
         with self._opening:
             connection = chdb.connect(self._path)
         try:
-            for name, value in {**FINAL_BY_DAY, **settings}.items():
+            for name, value in {**FINAL, **settings}.items():
                 connection.query(f"SET {name} = {value}")
             connection.query("USE `" + database.replace("\\", "\\\\").replace("`", "\\`") + "`")
             connection.query(f"SET readonly = {_readonly(sql)}")
@@ -160,7 +160,7 @@ class ServerEngine:
     def __init__(self, store: Server, settings: Mapping[str, str | int]) -> None:
         import urllib3
 
-        self._settings = {name: str(value) for name, value in {**FINAL_BY_DAY, **settings}.items()}
+        self._settings = {name: str(value) for name, value in {**FINAL, **settings}.items()}
         self._url = f"{'https' if store.secure else 'http'}://{store.host}:{store.port}{store.proxy_path}/"
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=10, read=MAX_EXECUTION_S + 10))
         self._headers = {"X-ClickHouse-User": store.user, "X-ClickHouse-Key": store.password}

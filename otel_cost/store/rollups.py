@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_cost.errors import StoreError
+from otel_cost.store.connection import FINAL
 from otel_cost.store.dsn import Embedded, Server
 from otel_cost.store.files import sql_files, statements
 
@@ -21,7 +22,7 @@ EVERY_S = 10
 DEADLINE_S = 300.0
 """Longest wait for a server's passes, some hundred days of charges."""
 _INSERT = re.compile(r"INSERT INTO (\w+)\s*\((.*?)\)\s*(?=SELECT|WITH)", re.S)
-SETTINGS = "SETTINGS do_not_merge_across_partitions_select_final = 1"
+SETTINGS = "SETTINGS " + ", ".join(f"{name} = {value}" for name, value in FINAL.items())
 """What every view of a server that reads `charges FINAL` says, as each of our connections does."""
 _REPLACED = "rolling_days"
 """The target that a pass begins with, written in place of what was there."""

@@ -22,6 +22,7 @@ ROLLUPS = (
     "spend_hours",
     "spend_days",
     "user_spend_days",
+    "tool_spend_days",
     "execution_days",
     "baselines",
     "anomalies",

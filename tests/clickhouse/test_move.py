@@ -30,6 +30,7 @@ MADE_ANEW = {
     "spend_hours",
     "spend_days",
     "user_spend_days",
+    "tool_spend_days",
     "execution_days",
     "baselines",
     "anomalies",
