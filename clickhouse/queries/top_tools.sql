@@ -3,7 +3,7 @@
 -- Result:     tool_name, cost_usd (USD, NULL when no price is known for the tool), tool_calls, unpriced_calls, errors,
 --             duration_s (summed, seconds), executions
 -- Read by:    otel-cost top tools
--- Nearly every execution is on one day, so rows are counted, and only executions of several days are told apart. The column
+-- Nearly every execution is on one day, so rows are counted, and only those of longer ones are told apart. The column
 -- duration_s of charges is written out: from a Distributed table an alias and a result of one name collide.
 WITH
     several_days AS
@@ -55,25 +55,16 @@ FROM
         0 AS tool_calls,
         0 AS failed_calls,
         0 AS duration_s,
-        count() AS executions
-    FROM execution_days FINAL
-    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
-        AND charged_until >= {since:DateTime64(9, 'UTC')}
-        AND execution_key NOT IN (SELECT execution_key FROM several_days)
-    GROUP BY tool_name
-    UNION ALL
-    SELECT
-        arrayJoin(tools) AS tool_name,
-        '' AS price_status,
-        NULL AS cost_usd,
-        0 AS tool_calls,
-        0 AS failed_calls,
-        0 AS duration_s,
-        uniqExact(execution_key) AS executions
-    FROM execution_days FINAL
-    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
-        AND charged_until >= {since:DateTime64(9, 'UTC')}
-        AND execution_key IN (SELECT execution_key FROM several_days)
+        countIf(NOT is_longer) + uniqExactIf(execution_key, is_longer) AS executions
+    FROM
+    (
+        SELECT
+            tools,
+            execution_key,
+            execution_key IN (SELECT execution_key FROM several_days) AS is_longer
+        FROM execution_days FINAL
+        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+    )
     GROUP BY tool_name
 ) AS spend
 GROUP BY tool_name
