@@ -4,6 +4,9 @@
 
 Every query of `clickhouse/queries` that only reads is asked warm, over thirty days; one whose parameters have
 no value here is named in the report. Each size is an embedded store in a process of its own, below `--dir`.
+
+Rows grow in two ways. More traffic in the same thirty days is what the sizes are. A longer history of the
+same traffic is the largest size beside a store of its last three days: both are asked about these.
 """
 
 from __future__ import annotations
@@ -21,17 +24,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from warehouse.load import Loaded, command, extent, load, read, settle, sql
 
+from otel_cost.budgets import Policy
 from otel_cost.store import Store, open_store
 from otel_cost.store.files import named_sql, sql_files, statements
 
 RESULTS = Path(__file__).parent / "results" / "warehouse.md"
 DAYS = 30
-"""Of charges and of spans; twenty million of them take about 6 GB and half an hour to make."""
+RAW_DAYS = 7
+"""Of charges, and of spans beside them: those of all days would take hours to make."""
+RECENT_DAYS = 3
+BUDGETS = {"user_usd_per_day": "10", "team_usd_per_month": "1500", "organization_usd_per_month": "20000"}
 PATIENCE_S = 30
 """A query that is slower than this all runs together is asked fewer times."""
 RAW = {
@@ -48,7 +56,7 @@ OF_REPRICING = ("reprice", "pushed")
 _PARAMETER = re.compile(r"\{(\w+):")
 
 
-def measure(directory: Path, charges: int, *, reuse: bool, runs: int) -> dict[str, Any]:
+def measure(directory: Path, charges: int, days: int, *, reuse: bool, runs: int) -> dict[str, Any]:
     """Fill a store, or take one that is filled, and return what was measured of it."""
     with open_store(f"chdb://{directory}") as store:
         is_filled = reuse and not store.is_empty()
@@ -58,7 +66,8 @@ def measure(directory: Path, charges: int, *, reuse: bool, runs: int) -> dict[st
             settle(store, _tell)
         else:
             yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
-            load(store, charges, last_day=yesterday, raw_days=DAYS, tell=_tell)
+            load(store, charges, last_day=yesterday, days=days, raw_days=min(days, RAW_DAYS), tell=_tell)
+        store.push_policy(Policy.load(**BUDGETS))
         behind = len(store.stale_days())
         rolled_s = _seconds(store.roll)
         _tell(f"rolled up {behind} days in {rolled_s:.0f} s")
@@ -69,8 +78,9 @@ def measure(directory: Path, charges: int, *, reuse: bool, runs: int) -> dict[st
             "behind": behind,
             "rolled_s": rolled_s,
             "bytes": read(store, sql("bytes")),
-            "queries": _queries(store, loaded, runs),
-            "raw": _raw(store, loaded, runs) if loaded.raw_since else {},
+            "queries": _queries(store, loaded, loaded.first_day, runs),
+            "recent": _queries(store, loaded, _recent_day(loaded), runs),
+            "raw": _raw(store, loaded, runs) if loaded.raw_since and days == DAYS else {},
         }
 
 
@@ -99,9 +109,13 @@ def _times_ms(ask: Callable[[], object], runs: int) -> list[tuple[float, float]]
     return [(clock * 1000, cpu * 1000) for clock, cpu in times]
 
 
-def _queries(store: Store, loaded: Loaded, runs: int) -> dict[str, Any]:
+def _recent_day(loaded: Loaded) -> str:
+    return str(date.fromisoformat(loaded.last_whole_day) - timedelta(days=RECENT_DAYS - 1))
+
+
+def _queries(store: Store, loaded: Loaded, since_day: str, runs: int) -> dict[str, Any]:
     """Return the times of each named query, or the parameter that there is no value for."""
-    values = _values(store, loaded)
+    values = _values(store, loaded) | {"since": f"{since_day} 00:00:00", "first_day": since_day}
     found: dict[str, Any] = {}
     for path in sql_files("queries"):
         text = statements(named_sql("queries", path.stem))[0]
@@ -123,15 +137,15 @@ def _values(store: Store, loaded: Loaded) -> dict[str, Any]:
         store, sql("example"), day=date.fromisoformat(loaded.last_whole_day)
     )
     return {
-        "since": f"{loaded.first_day} 00:00:00",
         "until": f"{loaded.last_day} 23:59:59",
-        "first_day": loaded.first_day,
         "last_day": loaded.last_day,
         "day": loaded.last_whole_day,
         "at": f"{loaded.last_day} 12:00:00",
         "limit": 20,
         "by": "team",
         "level": "",
+        "kind": "",
+        "run_id": "",
         "id": trace_id,
         "trace_ids": [trace_id],
         "execution_id": execution_id,
@@ -171,9 +185,14 @@ def cpu(times: Times) -> float:
     return statistics.median(taken for _, taken in times)
 
 
-def report(found: dict[int, dict[str, Any]]) -> str:
-    """Return the tables in Markdown."""
-    return "\n".join([*_head(found), *_query_table(found), *_raw_table(found), *_byte_table(found)]) + "\n"
+def report(found: dict[int, dict[str, Any]], history: tuple[dict[str, Any], dict[str, Any]]) -> str:
+    """Return the tables in Markdown.
+
+    Args:
+        history: What was measured of a short history, and of a long one with the same traffic.
+    """
+    tables = _query_table(found), _history_table(history), _raw_table(found), _byte_table(found)
+    return "\n".join([*_head(found), *chain.from_iterable(tables)]) + "\n"
 
 
 def _head(found: dict[int, dict[str, Any]]) -> list[str]:
@@ -219,6 +238,22 @@ def _query_table(found: dict[int, dict[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
+def _history_table(history: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
+    sizes = [f"{one['loaded']['charges']:,} on {one['loaded']['days']} days" for one in history]
+    lines = [
+        f"The last {RECENT_DAYS} days of a short and of a long history of the same traffic, CPU time:",
+        "",
+        f"| query | {sizes[0]} | {sizes[1]} | growth |",
+        "|---|---:|---:|---:|",
+    ]
+    short, long = (one["recent"] for one in history)
+    for name, times in short.items():
+        if not isinstance(times, str):
+            growth = cpu(long[name]) / cpu(times)
+            lines.append(f"| `{name}` | {cpu(times):,.1f} | {cpu(long[name]):,.1f} | {growth:.1f}x |")
+    return [*lines, ""]
+
+
 def _raw_table(found: dict[int, dict[str, Any]]) -> list[str]:
     lines = [
         "The same questions to the spans of the days that keep them, which add up tokens and price nothing:",
@@ -253,23 +288,27 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "otel-cost-fleet")
     parser.add_argument("--reuse", action="store_true", help="take the stores that are there")
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--one-of-days", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [int(size) for size in options.charges.split(",")]
-    if options.one:
-        found = measure(options.dir, sizes[0], reuse=options.reuse, runs=options.runs)
+    if options.one_of_days:
+        found = measure(options.dir, sizes[0], options.one_of_days, reuse=options.reuse, runs=options.runs)
         print(json.dumps(found))
         return
-    table = report({size: _in_own_process(size, options) for size in sizes})
+    short = _in_own_process(max(sizes) * RECENT_DAYS // DAYS, RECENT_DAYS, options)
+    measured = {size: _in_own_process(size, DAYS, options) for size in sizes}
+    table = report(measured, (short, measured[max(sizes)]))
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(table, encoding="utf-8")
     print(table)
 
 
-def _in_own_process(size: int, options: argparse.Namespace) -> dict[str, Any]:
+def _in_own_process(size: int, days: int, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one size: the embedded engine has one store a process."""
-    command_line = [sys.executable, __file__, "--one", "--charges", str(size), "--runs", str(options.runs)]
-    command_line += ["--dir", str(options.dir / str(size)), *(["--reuse"] if options.reuse else [])]
+    place = options.dir / (str(size) if days == DAYS else f"{size}-of-{days}-days")
+    command_line = [sys.executable, __file__, "--one-of-days", str(days), "--charges", str(size)]
+    command_line += ["--runs", str(options.runs), "--dir", str(place)]
+    command_line += ["--reuse"] if options.reuse else []
     done = subprocess.run(command_line, stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
 
