@@ -26,8 +26,8 @@ from otel_cost.store.client import WRITE
 
 RESULTS = Path(__file__).parent / "results" / "views.md"
 TABLES = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
-VIEWS = ("read_spans", "read_decisions")
-"""Views of `otel_traces` that are ours; those of `readings` follow from the first."""
+VIEWS = ("mark_spans", "link_spans", "read_decisions")
+"""Views of `otel_traces` that are ours; those of `marked_spans` and `readings` follow from the first."""
 PATHS = ALONE, VIEWED, ACCOUNTED = "alone", "with all views", "with all views and the accounting pass"
 MODEL_CALLS = "SpanName LIKE 'chat %'"
 Blocks = dict[tuple[str, int], Packed]

@@ -75,29 +75,26 @@ WITH
     dated AS
     (
         SELECT
-            *,
-            dictGet(
-                'prices_dictionary',
-                ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version', 'discount_ratio'),
-                (entry.1, entry.2, tier),
-                at) AS usual
+            * EXCEPT (tier),
+            dictGet('prices_dictionary', ('peak_begins', 'peak_ends'), (entry.1, entry.2, tier), at) AS peaks,
+            if(
+                tier = '' AND arrayExists(
+                    (begin, end) -> toSecond(at) + 60 * toMinute(at) + 3600 * toHour(at) BETWEEN begin AND end - 1,
+                    peaks.1,
+                    peaks.2),
+                'peak',
+                tier) AS tier_at
         FROM tiered
     ),
     carded AS
     (
         SELECT
-            * EXCEPT (usual),
-            if(
-                tier = '' AND arrayExists(
-                    (begin, end) -> toSecond(at) + 60 * toMinute(at) + 3600 * toHour(at) BETWEEN begin AND end - 1,
-                    usual.3,
-                    usual.4),
-                dictGet(
-                    'prices_dictionary',
-                    ('rates', 'thresholds', 'peak_begins', 'peak_ends', 'estimated', 'version', 'discount_ratio'),
-                    (entry.1, entry.2, 'peak'),
-                    at),
-                usual) AS card
+            * EXCEPT (peaks, tier_at),
+            dictGet(
+                'prices_dictionary',
+                ('rates', 'thresholds', 'estimated', 'version', 'discount_ratio'),
+                (entry.1, entry.2, tier_at),
+                at) AS card
         FROM dated
     ),
     rated AS
@@ -108,32 +105,21 @@ WITH
                 span_class = 'aggregate',
                 0,
                 arrayCount(threshold -> total_input > threshold, card.2)), 25) AS rates,
-            [
+            arrayFilter(part -> part.1 > 0, arrayZip([
                 input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, tool_input_tokens,
                 audio_input_tokens, audio_cache_read_tokens, image_input_tokens, 0, 0, 0,
                 output_tokens, reasoning_tokens, 0, audio_output_tokens, image_output_tokens,
                 web_searches, 0, 0, 0, 0, 0, 0, 0, 1
-            ]::Array(UInt64) AS units
+            ]::Array(UInt64), arrayResize(rates, 25, toDecimal128(-1, 18)), range(1, 26))) AS parts
         FROM carded
     ),
     priced AS
     (
         SELECT
             *,
-            arraySum(arrayMap(
-                (unit, rate) -> if(rate > 0, unit * rate, toDecimal128(0, 18)),
-                units,
-                arrayResize(rates, 25, toDecimal128(-1, 18)))) AS amount,
-            has_usage AND arrayExists(
-                (unit, rate, number) -> unit > 0 AND rate < 0 AND number < 25,
-                units,
-                arrayResize(rates, 25, toDecimal128(-1, 18)),
-                arrayEnumerate(units)) AS lacks_rate,
-            arrayExists(
-                (unit, rate, number) -> unit > 0 AND rate > 0 AND number < 25,
-                units,
-                arrayResize(rates, 25, toDecimal128(-1, 18)),
-                arrayEnumerate(units)) AS has_rate,
+            arraySum(arrayMap(part -> if(part.2 > 0, part.1 * part.2, toDecimal128(0, 18)), parts)) AS amount,
+            has_usage AND arrayExists(part -> part.2 < 0 AND part.3 < 25, parts) AS lacks_rate,
+            arrayExists(part -> part.2 > 0 AND part.3 < 25, parts) AS has_rate,
             dictGet(
                 'tool_prices_dictionary',
                 ('tool_name', 'usd_per_call', 'usd_per_unit', 'unit_attribute', 'version'),
@@ -153,7 +139,7 @@ WITH
             multiIf(
                 tool.1 != '' AND isNotNull(tool_amount), 'priced',
                 NOT has_usage OR entry.2 = '' OR empty(rates) OR (lacks_rate AND NOT has_rate), 'unpriced',
-                lacks_rate OR card.5 != '' OR is_estimate OR NOT has_tier, 'estimated',
+                lacks_rate OR card.3 != '' OR is_estimate OR NOT has_tier, 'estimated',
                 span_class = 'aggregate' AND arrayExists(threshold -> total_input > threshold, card.2), 'estimated',
                 'priced') AS list_status
         FROM priced
@@ -169,7 +155,7 @@ WITH
             multiIf(
                 list_status = 'unpriced', NULL,
                 tool.1 != '', list_amount,
-                CAST(round(toDecimal256(amount, 18) * (1 - card.7), 12), 'Decimal(38, 12)')) AS net_amount,
+                CAST(round(toDecimal256(amount, 18) * (1 - card.5), 12), 'Decimal(38, 12)')) AS net_amount,
             multiIf(
                 span_price_status != '', span_price_status,
                 reported_by = 'provider', 'provided',
@@ -181,7 +167,7 @@ WITH
                     CAST(round(reported_cost_usd, 12), 'Nullable(Decimal(38, 12))'),
                 net_amount) AS cost_usd,
             if(span_price_status != '', span_list_cost_usd, list_amount) AS list_cost_usd,
-            multiIf(span_price_status != '', span_price_version, tool.1 != '', tool.5, card.6) AS price_version,
+            multiIf(span_price_status != '', span_price_version, tool.1 != '', tool.5, card.4) AS price_version,
             multiIf(span_price_status != '', span_price_model, tool.1 != '', tool.1, entry.2) AS price_model
         FROM listed
     )

@@ -1,5 +1,5 @@
 -- link_readings: keeps which span stands under which, what each is, and whom it names as the payer of what is below it.
--- Grain:     one row per span of an insert
+-- Grain:     one row per span of an insert that says something about a model, a tool or an agent (others: link_spans)
 -- Target:    trace_links
 -- Source:    readings, on insert
 -- Read by:   views/accounts.sql, views/executions.sql, views/unsettled_traces.sql

@@ -1,12 +1,12 @@
 -- read_spans: says what each span means, whatever convention it was written in.
 -- The same rules as otel_cost/usage.py, documents.py, emitters.py and attribution.py.
--- Grain:     one row per span of an insert
+-- Grain:     one row per span of an insert that says something about a model, a tool or an agent
 -- Target:    readings (kept nowhere, passed on to charges and trace_links)
--- Source:    otel_traces, on insert, attribute_names, and tool_prices_dictionary for what counts the units of a tool
+-- Source:    marked_spans, on insert, attribute_names, and tool_prices_dictionary for what counts the units of a tool
 -- Read by:   views/charge_readings.sql, views/link_readings.sql
 -- Steps:     named (which known attributes a span has), said (field by field, the most trusted value),
 --            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out.
---            A span that claims to last longer than a year lasts a year
+-- A name is looked up as LowCardinality, which is once per name of an insert instead of once per attribute.
 CREATE MATERIALIZED VIEW IF NOT EXISTS read_spans
 TO readings
 AS
@@ -14,101 +14,87 @@ WITH
     named AS
     (
         SELECT
-            Timestamp,
-            TraceId,
-            SpanId,
-            ParentSpanId,
-            ServiceName,
-            ScopeName,
-            ScopeVersion,
-            Duration,
-            StatusCode,
-            Events.Attributes,
-            SpanAttributes,
-            ResourceAttributes,
-            arrayFilter(
-                item -> item.1.1 != '',
-                arrayMap(
-                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
-                    mapKeys(SpanAttributes),
-                    mapValues(SpanAttributes))) AS span_items
-        FROM otel_traces
-        WHERE TraceId != '' AND SpanId != ''
-    ),
-    marked AS
-    (
-        SELECT
-            *,
-            arrayExists(item -> item.1.3, span_items) AS is_marked,
-            arrayExists(item -> item.1.1 = 'document', span_items) AS has_documents,
-            SpanAttributes['gen_ai.usage.raw'] AS raw,
-            SpanAttributes['ai.response.providerMetadata'] AS metadata
-        FROM named
+            * EXCEPT (resource_attributes),
+            attributes['gen_ai.usage.raw'] AS raw,
+            attributes['ai.response.providerMetadata'] AS metadata,
+            arrayMap(
+                pair -> (
+                    dictGet('attribute_names', 'field', pair.1::LowCardinality(String)),
+                    dictGet('attribute_names', 'rank', pair.1::LowCardinality(String)),
+                    dictGet('attribute_names', 'kind', pair.1::LowCardinality(String)),
+                    pair.1,
+                    pair.2),
+                arrayFilter(
+                    pair -> dictGet('attribute_names', 'kind', pair.1::LowCardinality(String)) = 'cost'
+                        OR (pair.2 != ''
+                            AND dictGet('attribute_names', 'kind', pair.1::LowCardinality(String)) IN ('amount', 'text')),
+                    CAST(attributes, 'Array(Tuple(LowCardinality(String), String))'))) AS span_items,
+            arrayFilter(item -> item.2 != '', arrayMap(
+                pair -> (
+                    dictGet('attribute_names', 'field', pair.1::LowCardinality(String)),
+                    substringUTF8(trim(replaceRegexpAll(pair.2::LowCardinality(String), '[\\x00-\\x1f\\x7f]+', ' ')), 1, 128)),
+                arrayFilter(
+                    pair -> dictGet('attribute_names', 'kind', pair.1::LowCardinality(String)) = 'payer',
+                    CAST(resource_attributes, 'Array(Tuple(LowCardinality(String), String))')))) AS resource_payers
+        FROM marked_spans
     ),
     opened AS
     (
         SELECT
-            *,
+            * EXCEPT (resource_payers),
             arrayMap(
                 pair -> (
-                    dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), pair.1),
+                    dictGet('attribute_names', 'field', pair.1::LowCardinality(String)),
+                    dictGet('attribute_names', 'rank', pair.1::LowCardinality(String)),
+                    dictGet('attribute_names', 'kind', pair.1::LowCardinality(String)),
                     pair.1,
                     trim(BOTH '"' FROM pair.2)),
                 arrayFlatten(arrayMap(
                     document -> arrayMap(
                         pair -> (document.1 || pair.1, pair.2),
                         arrayFilter(pair -> pair.2 != 'null', JSONExtractKeysAndValuesRaw(document.2))),
-                    if(has_documents, [
-                        ('langfuse:', SpanAttributes['langfuse.observation.usage_details']),
-                        ('langsmith_input:', SpanAttributes['gen_ai.usage.input_token_details']),
-                        ('langsmith_output:', SpanAttributes['gen_ai.usage.output_token_details']),
-                        ('vercel_anthropic:', JSONExtractRaw(metadata, 'anthropic')),
-                        ('raw:', raw),
-                        ('raw:prompt_tokens_details.', JSONExtractRaw(raw, 'prompt_tokens_details')),
-                        ('raw:input_tokens_details.', JSONExtractRaw(raw, 'input_tokens_details')),
-                        ('raw:completion_tokens_details.', JSONExtractRaw(raw, 'completion_tokens_details')),
-                        ('raw:output_tokens_details.', JSONExtractRaw(raw, 'output_tokens_details')),
-                        ('raw:cache_creation.', JSONExtractRaw(raw, 'cache_creation')),
-                        ('raw:server_tool_use.', JSONExtractRaw(raw, 'server_tool_use'))
-                    ], [])))) AS document_items,
-            arrayFilter(
-                item -> item.1.4 = 'payer',
-                arrayMap(
-                    (name, value) -> (dictGet('attribute_names', ('field', 'rank', 'is_marker', 'kind'), name), name, value),
-                    if(is_marked, mapKeys(ResourceAttributes), []::Array(LowCardinality(String))),
-                    if(is_marked, mapValues(ResourceAttributes), []))) AS resource_items,
-            arraySort(item -> (item.1.1, item.1.2), arrayFilter(item -> item.1.4 = 'payer', span_items)) AS own_items
-        FROM marked
+                    arrayFlatten(arrayMap(
+                        item -> multiIf(
+                            item.4 = 'langfuse.observation.usage_details', [('langfuse:', item.5)],
+                            item.4 = 'gen_ai.usage.input_token_details', [('langsmith_input:', item.5)],
+                            item.4 = 'gen_ai.usage.output_token_details', [('langsmith_output:', item.5)],
+                            item.4 = 'ai.response.providerMetadata',
+                                [('vercel_anthropic:', JSONExtractRaw(item.5, 'anthropic'))],
+                            item.4 = 'gen_ai.usage.raw', [
+                                ('raw:', item.5),
+                                ('raw:prompt_tokens_details.', JSONExtractRaw(item.5, 'prompt_tokens_details')),
+                                ('raw:input_tokens_details.', JSONExtractRaw(item.5, 'input_tokens_details')),
+                                ('raw:completion_tokens_details.', JSONExtractRaw(item.5, 'completion_tokens_details')),
+                                ('raw:output_tokens_details.', JSONExtractRaw(item.5, 'output_tokens_details')),
+                                ('raw:cache_creation.', JSONExtractRaw(item.5, 'cache_creation')),
+                                ('raw:server_tool_use.', JSONExtractRaw(item.5, 'server_tool_use'))],
+                            []),
+                        arrayFilter(item -> item.1 = 'document', span_items)))))) AS document_items,
+            mapFromArrays(
+                arrayConcat(mapKeys(own_payer), resource_payers.1::Array(String)),
+                arrayConcat(mapValues(own_payer), resource_payers.2::Array(String))) AS payer
+        FROM named
     ),
     ranked AS
     (
         SELECT
             * EXCEPT (span_items, document_items),
             arraySort(
-                item -> item.1.2,
-                arrayFilter(
-                    item -> item.1.1 != ''
-                        AND (item.3 != '' OR item.1.4 = 'cost'),
-                    if(is_marked, arrayConcat(span_items, document_items), []))) AS items
+                item -> item.2,
+                arrayConcat(
+                    span_items,
+                    arrayFilter(item -> item.1 != '' AND (item.5 != '' OR item.3 = 'cost'), document_items))) AS items
         FROM opened
     ),
     said AS
     (
         SELECT
-            * EXCEPT (items, own_items, resource_items),
-            arrayFilter(item -> item.1.4 = 'text', items) AS text_items,
-            mapFromArrays(text_items.1.1, text_items.3) AS said,
-            arrayFilter(item -> startsWith(item.2, 'raw:'), items) AS raw_items,
-            arrayFilter(item -> item.1.4 = 'cost', items) AS cost_items,
-            arrayFilter(item -> item.1.4 = 'amount', items) AS amount_items,
-            arrayConcat(own_items, resource_items) AS payer_items,
-            arrayFilter(item -> item.2 != '', arrayMap(
-                (item, number) -> (
-                    item.1.1,
-                    substringUTF8(trim(replaceRegexpAll(item.3, '[\\x00-\\x1f\\x7f]+', ' ')), 1, 128),
-                    number <= length(own_items)),
-                payer_items,
-                arrayEnumerate(payer_items))) AS payers
+            * EXCEPT (items),
+            arrayFilter(item -> item.3 = 'text', items) AS text_items,
+            mapFromArrays(text_items.1, text_items.5) AS said,
+            arrayFilter(item -> startsWith(item.4, 'raw:'), items) AS raw_items,
+            arrayFilter(item -> item.3 = 'cost', items) AS cost_items,
+            arrayFilter(item -> item.3 = 'amount', items) AS amount_items
         FROM ranked
     ),
     classified AS
@@ -116,7 +102,7 @@ WITH
         SELECT
             *,
             multiIf(
-                NOT is_marked OR said['logfire_type'] = 'pending_span' OR said['refused'] = 'true', 'other',
+                said['logfire_type'] = 'pending_span' OR said['refused'] = 'true', 'other',
                 said['ai_operation'] = 'ai.toolCall', 'tool',
                 arrayFirst(class -> class != '', [
                     multiIf(
@@ -157,12 +143,10 @@ WITH
                 said['operation_name'], said['openinference_kind'], said['request_type'], said['ai_operation']])
                 AS operation_text,
             lower(said['provider']) AS said_provider,
-            mapFromArrays(payers.1, payers.2) AS payer,
-            arrayFilter((item, number) -> item.3 AND number = 1, payers, arrayEnumerateUniq(payers.1)) AS own_payers,
             if(
                 notEmpty(raw_items),
-                arrayFilter((item, number) -> number = 1, raw_items, arrayEnumerateUniq(raw_items.1.1)),
-                arrayFilter((item, number) -> number = 1, amount_items, arrayEnumerateUniq(amount_items.1.1)))
+                arrayFilter((item, number) -> number = 1, raw_items, arrayEnumerateUniq(raw_items.1)),
+                arrayFilter((item, number) -> number = 1, amount_items, arrayEnumerateUniq(amount_items.1)))
                 AS first_items
         FROM said
     ),
@@ -181,23 +165,23 @@ WITH
                     AND NOT JSONHas(raw, 'prompt_tokens'),
                 said_provider IN ('aws.bedrock', 'bedrock', 'aws_bedrock', 'aws-bedrock', 'amazon-bedrock')
                     OR (startsWith(said_provider, 'anthropic')
-                        AND mapContains(SpanAttributes, 'ai.usage.cachedInputTokens')
-                        AND NOT mapContains(SpanAttributes, 'ai.usage.inputTokenDetails.cacheReadTokens'))) AS is_exclusive,
+                        AND mapContains(attributes, 'ai.usage.cachedInputTokens')
+                        AND NOT mapContains(attributes, 'ai.usage.inputTokenDetails.cacheReadTokens'))) AS is_exclusive,
             mapApply(
                 (field, value) -> (field, if(
                     match(value, '^0*[0-9]{1,12}(\\.0)?$|^1000000000000(\\.0)?$'),
                     toUInt64OrNull(extract(value, '^[0-9]+')),
                     NULL)),
-                mapFromArrays(first_items.1.1, first_items.3)) AS counts,
+                mapFromArrays(first_items.1, first_items.5)) AS counts,
             arrayMap(
                 item -> (
-                    toDecimal128OrNull(trim(item.3), 18),
+                    toDecimal128OrNull(trim(item.5), 18),
                     if(
                         said['cost_source'] = '',
-                        item.2 NOT IN (
+                        item.4 NOT IN (
                             'operation.cost', 'gen_ai.cost.total_cost', 'gen_ai.usage.total_cost', 'claude_code.cost_usd')
                             AND NOT match(
-                                ScopeName,
+                                scope_name,
                                 '^(litellm|openlit|langfuse|openinference\\.|pydantic-ai|traceloop|logfire)'),
                         said['cost_source'] = 'provider')),
                 cost_items) AS stated_costs
@@ -268,13 +252,13 @@ WITH
             toInt64(least(ifNull(counts['audio_cache_read_tokens'], 0), cache_read)) AS audio_cache_read,
             if(is_foreign, 0, arrayFirstIndex(cost -> ifNull(cost.1 > 0 OR (cost.1 = 0 AND cost.2), false), costs)) AS chosen,
             lower(arrayStringConcat([
-                SpanAttributes['gen_ai.request.stream'],
-                SpanAttributes['gen_ai.is_streaming'],
-                SpanAttributes['llm.is_streaming']], ' ')) LIKE '%true%'
-                OR position(SpanAttributes['llm.invocation_parameters'], '"stream": true') > 0 AS is_stream,
+                attributes['gen_ai.request.stream'],
+                attributes['gen_ai.is_streaming'],
+                attributes['llm.is_streaming']], ' ')) LIKE '%true%'
+                OR position(attributes['llm.invocation_parameters'], '"stream": true') > 0 AS is_stream,
             arrayMap(
                 part -> toUInt32OrZero(part),
-                extractAll(extract(ScopeVersion, '^[0-9]+(?:[^.]*\\.[0-9]+)*'), '(?:^|\\.)([0-9]+)')) AS version
+                extractAll(extract(scope_version, '^[0-9]+(?:[^.]*\\.[0-9]+)*'), '(?:^|\\.)([0-9]+)')) AS version
         FROM totalled
     ),
     rooms AS
@@ -312,15 +296,15 @@ WITH
                 if(is_input_corrected, 'input_excluded_cache', ''),
                 if(is_output_corrected, 'output_excluded_reasoning', ''),
                 if(has_usage AND isNull(counts['cache_read_tokens']) AND isNull(counts['cache_write_tokens']) AND (
-                    ScopeName IN ('opentelemetry.instrumentation.openai_v2', 'openinference.instrumentation.smolagents')
-                    OR (ScopeName = 'opentelemetry.instrumentation.openai.v1' AND has_version AND version < [0, 34])
-                    OR (ScopeName = 'openinference.instrumentation.anthropic' AND is_stream
+                    scope_name IN ('opentelemetry.instrumentation.openai_v2', 'openinference.instrumentation.smolagents')
+                    OR (scope_name = 'opentelemetry.instrumentation.openai.v1' AND has_version AND version < [0, 34])
+                    OR (scope_name = 'openinference.instrumentation.anthropic' AND is_stream
                         AND has_version AND version < [1])
-                    OR (ScopeName = 'openlit.otel.tracing' AND has_version AND version < [1, 33])),
+                    OR (scope_name = 'openlit.otel.tracing' AND has_version AND version < [1, 33])),
                     'cache_not_reported', ''),
-                if(has_usage AND is_stream AND ScopeName = 'opentelemetry.instrumentation.anthropic',
+                if(has_usage AND is_stream AND scope_name = 'opentelemetry.instrumentation.anthropic',
                     'output_overstated', ''),
-                if(has_usage AND SpanAttributes['otel_cost.usage.source'] = 'partial', 'partial', ''),
+                if(has_usage AND attributes['otel_cost.usage.source'] = 'partial', 'partial', ''),
                 if(arrayExists((cost, index) -> isNull(cost.1) AND (
                     if(is_foreign, index < first_amount, chosen = 0 OR index < chosen)), costs, arrayEnumerate(costs)),
                     'impossible_cost', ''),
@@ -336,13 +320,13 @@ WITH
         FROM parted
     )
 SELECT
-    TraceId AS trace_id,
-    SpanId AS span_id,
-    ParentSpanId AS parent_span_id,
-    Timestamp AS started_at,
-    addNanoseconds(Timestamp, least(Duration, 31536000000000000)) AS ended_at,
-    ServiceName AS service_name,
-    ScopeName AS scope_name,
+    trace_id,
+    span_id,
+    parent_span_id,
+    started_at,
+    ended_at,
+    service_name,
+    scope_name,
     final_class AS span_class,
     final_class IN ('model', 'tool') OR has_usage OR (is_read AND chosen > 0) AS is_billable,
     if(is_read, substringUTF8(said['provider'], 1, 256), '') AS provider,
@@ -357,13 +341,13 @@ SELECT
     multiIf(
         final_class = 'tool', substringUTF8(said['tool_call_id'], 1, 256),
         NOT is_read, '',
-        said['response_id'] != '' AND NOT startsWith(ScopeName, 'litellm'), substringUTF8(said['response_id'], 1, 256),
-        startsWith(ScopeName, 'openinference.'), extract(
-            substringUTF8(SpanAttributes['output.value'], 1, 400),
+        said['response_id'] != '' AND NOT startsWith(scope_name, 'litellm'), substringUTF8(said['response_id'], 1, 256),
+        startsWith(scope_name, 'openinference.'), extract(
+            substringUTF8(attributes['output.value'], 1, 400),
             '"id":\\s*"((?:chatcmpl|resp|msg|gen|cmpl)[-_][\\w.-]{1,120})"'),
         '') AS response_id,
     if(final_class = 'tool', substringUTF8(said['tool_name'], 1, 256), '') AS tool_name,
-    SpanAttributes[dictGet('tool_prices_dictionary', 'unit_attribute', lowerUTF8(tool_name))] AS tool_units,
+    attributes[dictGet('tool_prices_dictionary', 'unit_attribute', lowerUTF8(tool_name))] AS tool_units,
     has_usage,
     if(has_usage, uncached_input - audio_input - image_input - tool_input, 0) AS input_tokens,
     if(has_usage, cache_read - audio_cache_read, 0) AS cache_read_tokens,
@@ -387,14 +371,12 @@ SELECT
     said['span_price_status'] AS span_price_status,
     said['span_price_version'] AS span_price_version,
     said['span_price_model'] AS span_price_model,
-    StatusCode AS status,
+    status,
     multiIf(
         said['error_type'] != '', substringUTF8(said['error_type'], 1, 256),
-        StatusCode = 'Error', substringUTF8(arrayFirst(
-            type -> type != '',
-            arrayMap(event -> event['exception.type'], Events.Attributes)), 1, 256),
+        status = 'Error', substringUTF8(exception_type, 1, 256),
         '') AS error_type,
-    if(payer['execution_id'] != '', payer['execution_id'], TraceId) AS execution_id,
+    if(payer['execution_id'] != '', payer['execution_id'], trace_id) AS execution_id,
     payer['organization'] AS organization,
     payer['team'] AS team,
     payer['user_id'] AS user_id,
@@ -403,5 +385,5 @@ SELECT
     payer['component'] AS component,
     payer['environment'] AS environment,
     payer['session_id'] AS session_id,
-    mapFromArrays(own_payers.1, own_payers.2) AS own_payer
+    own_payer
 FROM disjoint;

@@ -13,6 +13,7 @@ ACCOUNTS = "<accounts of recent_traces>"
 REPRICED_ACCOUNTS = "<account_traces of repriced>"
 PRICING = "<pricing of charges>"
 DEAREST = "<executions of dearest>"
+PAYERS = "<payers of link_spans>"
 """Marks in a file where a part of another file stands: what is decided twice is written once."""
 _NAME = re.compile(r"[a-z0-9_]+")
 SHOWN = "<database>"
@@ -77,6 +78,8 @@ def with_parts(text: str, database: str = "", *, is_of_shard: bool = False) -> s
         text = text.replace(DEAREST, _executions_of("dearest"))
     if PRICING in text:
         text = text.replace(PRICING, _pricing())
+    if PAYERS in text:
+        text = text.replace(PAYERS, _steps_of("link_spans"))
     return text.replace(SHOWN, f"`{database}`") if database else text
 
 
@@ -109,8 +112,12 @@ def _query_of(view: str) -> str:
 
 def _pricing() -> str:
     """Return the steps of the view that prices spans on arrival, over `asked` in place of `readings`."""
-    steps = _query_of("charge_readings").removeprefix("WITH\n").rpartition("\nSELECT\n")[0]
-    return re.sub(r"\breadings\b", "asked", steps).strip()
+    return re.sub(r"\breadings\b", "asked", _steps_of("charge_readings"))
+
+
+def _steps_of(view: str) -> str:
+    """Return what a view makes out before its last SELECT."""
+    return _query_of(view).removeprefix("WITH\n").rpartition("\nSELECT\n")[0].strip()
 
 
 def statements(text: str) -> list[str]:

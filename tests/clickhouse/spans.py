@@ -47,7 +47,7 @@ def fixture_requests() -> list[Request]:
     """Return the spans of the shared fixtures as OTLP/JSON; skips where the data is not at hand."""
     made = [_of_javascript(span) for span in json.loads(shared_data(JAVASCRIPT).read_text())]
     files = sorted(shared_data(ONE_CALL).glob("*.json"))
-    made += [_of_attributes(number, json.loads(file.read_text())) for number, file in enumerate(files, 1)]
+    made += [of_attributes(number, json.loads(file.read_text())) for number, file in enumerate(files, 1)]
     return made
 
 
@@ -59,7 +59,8 @@ def _of_javascript(span: dict[str, Any]) -> Request:
     return _request("ai", ids["traceId"], ids["spanId"], (start, end), span["attributes"])
 
 
-def _of_attributes(number: int, attributes: dict[str, Any]) -> Request:
+def of_attributes(number: int, attributes: dict[str, Any]) -> Request:
+    """Return a span of one second, whose ids are a number, as OTLP/JSON."""
     at = (STARTED_NS, STARTED_NS + 10**9)
     return _request("fixture", f"{number:032x}", f"{number:016x}", at, attributes)
 

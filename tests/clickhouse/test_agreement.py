@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -146,6 +147,23 @@ def test_the_conformance_suite_passes(store: Store, name: str, is_reversed: bool
     for request in [*requests[::-1], *requests] if is_reversed else requests:
         spans.insert(store, [request])
     assert suite.differences(case, _sql_answer(store)) == []
+
+
+def test_any_span_is_linked_once_with_the_payer_it_names(store: Store) -> None:
+    """Whether it is about a model or not: the most trusted name counts, tidied and cut to size."""
+    payer = {
+        "team": "blue",
+        "otel_cost.team": " red\x07team\n",
+        "user.id": "é" * 200,
+        "enduser.id": "bob",
+        "team.id": "",
+    }
+    ordinary, marked = payer | {"http.route": "/"}, payer | {"gen_ai.operation.name": "chat"}
+    spans.insert(store, [spans.of_attributes(1, ordinary), spans.of_attributes(2, marked)])
+    links = store.sql("SELECT span_class, payer FROM trace_links ORDER BY trace_id", fmt="JSONCompactEachRow")
+    named = {"team": "red team", "user_id": "é" * 128}
+    assert [json.loads(line) for line in links.splitlines()] == [["other", named], ["model", named]]
+    assert [row["team"] for row in spans.charges(store).values()] == ["red team"]
 
 
 def test_every_attribute_read_in_python_is_read_in_sql() -> None:

@@ -85,7 +85,10 @@ def test_a_changed_view_takes_the_place_of_the_old_one(fresh: Store, own_files: 
     changed = own_files / "views" / "link_readings.sql"
     changed.write_text(changed.read_text().replace("    status,\n", "    'changed' AS status,\n"))
     assert fresh.migrate() == ["views/link_readings"]
-    insert = "INSERT INTO otel_traces (TraceId, SpanId, Timestamp) SELECT 't', 's', now64(9)"
+    columns = "TraceId, SpanId, Timestamp, SpanAttributes"
+    insert = (
+        f"INSERT INTO otel_traces ({columns}) SELECT 't', 's', now64(9), map('gen_ai.operation.name', 'chat')"
+    )
     fresh.sql(insert, fmt="Null", readonly=False)
     assert fresh.sql("SELECT status FROM trace_links", fmt="TSV") == b"changed\n"
 
