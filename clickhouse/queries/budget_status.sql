@@ -7,6 +7,7 @@
 --             exhausted_at (UTC, NULL when it lasts), unpriced_calls (calls that spent_usd leaves out)
 -- Bound:      the month of the moment asked about
 -- Read by:    otel-cost budgets status
+-- Half of the time was planning, which the two settings spare.
 SELECT
     level,
     name,
@@ -28,4 +29,5 @@ ORDER BY
     utilisation_ratio DESC NULLS FIRST,
     level,
     name
-LIMIT {limit:UInt32};
+LIMIT {limit:UInt32}
+SETTINGS optimize_and_compare_chain = 0, query_plan_merge_expressions = 0;
