@@ -6,7 +6,9 @@
 -- Read by:   views/charge_readings.sql, views/link_readings.sql
 -- Steps:     named (which known attributes a span has), said (field by field, the most trusted value),
 --            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out.
--- A name is looked up as LowCardinality, which is once per name of an insert instead of once per attribute.
+-- Parts are multiplied by has_usage, not chosen by if: ClickHouse evaluates an if lazily by default, and a dozen of them over
+-- one chain of expressions take gigabytes. A name is looked up as LowCardinality, which is once per
+-- name of an insert instead of once per attribute.
 CREATE MATERIALIZED VIEW IF NOT EXISTS read_spans
 TO readings
 AS
@@ -349,19 +351,19 @@ SELECT
     if(final_class = 'tool', substringUTF8(said['tool_name'], 1, 256), '') AS tool_name,
     attributes[dictGet('tool_prices_dictionary', 'unit_attribute', lowerUTF8(tool_name))] AS tool_units,
     has_usage,
-    if(has_usage, uncached_input - audio_input - image_input - tool_input, 0) AS input_tokens,
-    if(has_usage, cache_read - audio_cache_read, 0) AS cache_read_tokens,
-    if(has_usage, cache_write - cache_write_1h, 0) AS cache_write_tokens,
-    if(has_usage, cache_write_1h, 0) AS cache_write_1h_tokens,
-    if(has_usage, tool_input, 0) AS tool_input_tokens,
-    if(has_usage, audio_input, 0) AS audio_input_tokens,
-    if(has_usage, audio_cache_read, 0) AS audio_cache_read_tokens,
-    if(has_usage, image_input, 0) AS image_input_tokens,
-    if(has_usage, total_output - reasoning - audio_output - image_output, 0) AS output_tokens,
-    if(has_usage, reasoning, 0) AS reasoning_tokens,
-    if(has_usage, audio_output, 0) AS audio_output_tokens,
-    if(has_usage, image_output, 0) AS image_output_tokens,
-    if(has_usage, ifNull(counts['web_searches'], 0), 0) AS web_searches,
+    has_usage * (uncached_input - audio_input - image_input - tool_input) AS input_tokens,
+    has_usage * (cache_read - audio_cache_read) AS cache_read_tokens,
+    has_usage * (cache_write - cache_write_1h) AS cache_write_tokens,
+    has_usage * cache_write_1h AS cache_write_1h_tokens,
+    has_usage * tool_input AS tool_input_tokens,
+    has_usage * audio_input AS audio_input_tokens,
+    has_usage * audio_cache_read AS audio_cache_read_tokens,
+    has_usage * image_input AS image_input_tokens,
+    has_usage * (total_output - reasoning - audio_output - image_output) AS output_tokens,
+    has_usage * reasoning AS reasoning_tokens,
+    has_usage * audio_output AS audio_output_tokens,
+    has_usage * image_output AS image_output_tokens,
+    has_usage * ifNull(counts['web_searches'], 0) AS web_searches,
     marks AS usage_marks,
     arrayExists(mark -> mark NOT IN ('input_excluded_cache', 'impossible_cost', 'currency_not_usd'), marks) AS is_estimate,
     if(is_read AND chosen > 0, costs[chosen].1, NULL) AS reported_cost_usd,
