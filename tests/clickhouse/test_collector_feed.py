@@ -74,7 +74,7 @@ def test_an_insert_without_our_settings_takes_little_memory(fed_store: Store) ->
     said["gen_ai.input.messages"] = "what the agent was told " * 120
     failed = {name: value for name, value in said.items() if name not in usage}
     calls = [spans.of_attributes(number, said if number % 2 else failed) for number in range(1, 2001)]
-    insert_like_a_collector(fed_store, calls, settings={"max_memory_usage": 300_000_000})
+    insert_like_a_collector(fed_store, calls, settings={"max_memory_usage": 500_000_000})
     counted = fed_store.sql("SELECT sum(input_tokens), sum(output_tokens) FROM charges FINAL", fmt="TSV")
     assert counted == b"1000000\t200000\n"
 
