@@ -70,8 +70,7 @@ def filled_store(opened_store: Store) -> Store:
     spans.insert(opened_store, requests)
     spans.insert(opened_store, requests[::-1])
     opened_store.roll()
-    if not opened_store.topology.cluster:
-        opened_store.find_anomalies()
+    opened_store.find_anomalies()
     return opened_store
 
 
