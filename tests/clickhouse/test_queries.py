@@ -121,3 +121,42 @@ def test_typed_results(filled_store: Store) -> None:
 def test_every_case_belongs_to_a_query_or_view() -> None:
     """No expectation is left behind when a query goes."""
     assert {path.stem for path in CASES.glob("*.tsv")} == {*QUERIES, *VIEWS}
+
+
+SLICES = {
+    "organization": "organization",
+    "team": "team",
+    "user": "user_id",
+    "feature": "feature",
+    "environment": "environment",
+    "agent": "agent_name",
+    "component": "component",
+    "provider": "provider",
+    "model": "model",
+    "tool": "tool_name",
+}
+"""What spending can be sliced by, and the column of charges that says it."""
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [("spend_by_hour", by) for by in SLICES] + [("spend_by_day", by) for by in SLICES if by != "user"],
+)
+def test_slices_add_up_to_the_whole(filled_store: Store, name: str, by: str) -> None:
+    """Whatever spending is sliced by, its slices are the values of that column, and together all of it."""
+    params = {"since": "2026-06-01 00:00:00", "until": "2026-06-07 00:00:00"}
+    (whole,) = _sums(filled_store, name, params | {"by": ""})
+    slices = _sums(filled_store, name, params | {"by": by})
+    assert whole[1:] == tuple(map(sum, list(zip(*slices, strict=True))[1:]))
+    values = filled_store.sql(f"SELECT DISTINCT {SLICES[by]} FROM charges FINAL WHERE counted", fmt="TSV")
+    assert {row[0] for row in slices} == set(values.decode().removesuffix("\n").split("\n"))
+
+
+def _sums(store: Store, name: str, params: dict[str, str]) -> list[tuple[Any, ...]]:
+    """Return name, cost, model calls and tool calls of each slice, over all hours or days."""
+    found: dict[str, list[Any]] = {}
+    for row in store.query(name, **params).dicts():
+        sums = found.setdefault(row["name"], [0, 0, 0])
+        amounts = (row["cost_usd"] or 0, row["model_calls"], row["tool_calls"])
+        sums[:] = [total + more for total, more in zip(sums, amounts, strict=True)]
+    return [(key, *sums) for key, sums in found.items()]
