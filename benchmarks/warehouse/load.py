@@ -133,10 +133,10 @@ def _load_day(store: Store, params: dict[str, Any], *, has_spans: bool) -> None:
     command(store, sql("insert_readings"), BLOCK, **params)
     command(store, sql("settle_day"), BLOCK, **params)
     if has_spans:
-        keep_spans(store, params)
+        _keep_spans(store, params)
 
 
-def keep_spans(store: Store, params: dict[str, Any]) -> None:
+def _keep_spans(store: Store, params: dict[str, Any]) -> None:
     """Store the spans of a day whose charges are there, past the views that would price them again."""
     views = [str(row[0]) for row in read(store, sql("views_of_spans"))]
     for view in views:
