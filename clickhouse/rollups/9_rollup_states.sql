@@ -12,6 +12,23 @@ INSERT INTO rollup_states
     first_part,
     version
 )
+WITH
+    idle AS
+    (
+        SELECT utc_day
+        FROM execution_days FINAL
+        WHERE utc_day IN (SELECT utc_day FROM rolling_days)
+        GROUP BY utc_day
+        HAVING sum(model_calls + tool_calls) = 0
+    ),
+    toolless AS
+    (
+        SELECT utc_day
+        FROM execution_days FINAL
+        WHERE utc_day IN (SELECT utc_day FROM rolling_days)
+        GROUP BY utc_day
+        HAVING sum(tool_calls) = 0
+    )
 SELECT
     utc_day,
     parts,
@@ -45,12 +62,7 @@ WHERE (utc_day, version) IN (
                 SELECT utc_day
                 FROM spend_hours FINAL
                 WHERE utc_day IN (SELECT utc_day FROM rolling_days))
-            AND utc_day IN (
-                SELECT utc_day
-                FROM execution_days FINAL
-                WHERE utc_day IN (SELECT utc_day FROM rolling_days)
-                GROUP BY utc_day
-                HAVING sum(model_calls + tool_calls) = 0)))
+            AND utc_day IN (SELECT utc_day FROM idle)))
     AND (
         (utc_day, version) IN (
             SELECT
@@ -64,12 +76,7 @@ WHERE (utc_day, version) IN (
                 SELECT utc_day
                 FROM spend_days FINAL
                 WHERE utc_day IN (SELECT utc_day FROM rolling_days))
-            AND utc_day IN (
-                SELECT utc_day
-                FROM execution_days FINAL
-                WHERE utc_day IN (SELECT utc_day FROM rolling_days)
-                GROUP BY utc_day
-                HAVING sum(model_calls + tool_calls) = 0)))
+            AND utc_day IN (SELECT utc_day FROM idle)))
     AND (
         (utc_day, version) IN (
             SELECT
@@ -83,12 +90,7 @@ WHERE (utc_day, version) IN (
                 SELECT utc_day
                 FROM user_spend_days FINAL
                 WHERE utc_day IN (SELECT utc_day FROM rolling_days))
-            AND utc_day IN (
-                SELECT utc_day
-                FROM execution_days FINAL
-                WHERE utc_day IN (SELECT utc_day FROM rolling_days)
-                GROUP BY utc_day
-                HAVING sum(model_calls + tool_calls) = 0)))
+            AND utc_day IN (SELECT utc_day FROM idle)))
     AND (
         (utc_day, version) IN (
             SELECT
@@ -102,9 +104,4 @@ WHERE (utc_day, version) IN (
                 SELECT utc_day
                 FROM tool_spend_days FINAL
                 WHERE utc_day IN (SELECT utc_day FROM rolling_days))
-            AND utc_day IN (
-                SELECT utc_day
-                FROM execution_days FINAL
-                WHERE utc_day IN (SELECT utc_day FROM rolling_days)
-                GROUP BY utc_day
-                HAVING sum(tool_calls) = 0)));
+            AND utc_day IN (SELECT utc_day FROM toolless)));

@@ -10,11 +10,11 @@ import pytest
 
 from otel_cost import attributes
 from otel_cost.pricing import PriceBook
-from otel_cost.server.otlp_json import flatten
-from otel_cost.store import SPAN_COLUMNS, Store, open_store
+from otel_cost.store import Store, open_store
 from otel_cost.store.files import named_sql
 from tests.clickhouse import spans
 from tests.clickhouse.conftest import empty
+from tests.clickhouse.test_collector_feed import insert_like_a_collector
 
 AT = 1_780_315_200_000_000_000
 """2026-06-01 12:00:00 UTC."""
@@ -137,11 +137,5 @@ def fed_store(server_dsn: str, book: PriceBook) -> Iterator[Store]:
 
 def test_a_collector_needs_to_do_nothing_for_it(fed_store: Store) -> None:
     """Rows that are only inserted into otel_traces, without our settings, are enough."""
-    inserted = flatten(span_of(1, refusal(execution__id="run"))).rows
-    columns: list[Any] = [list(column) for column in zip(*inserted, strict=True)]
-    with fed_store.connection("insert") as client:
-        names, types = list(SPAN_COLUMNS), list(SPAN_COLUMNS.values())
-        client.insert(
-            "otel_traces", columns, column_names=names, column_type_names=types, column_oriented=True
-        )
+    insert_like_a_collector(fed_store, [span_of(1, refusal(execution__id="run"))])
     assert rows(fed_store, "execution_id, decision, kind") == [["run", "deny", "budget_usd"]]
