@@ -1,6 +1,7 @@
 """How long the warehouse's named queries take, and what its tables take, at some sizes. Reports, never gates.
 
-    python benchmarks/bench_warehouse.py [--charges 2000000,20000000] [--dir /tmp/fleet] [--reuse] [--runs 20]
+    python benchmarks/bench_warehouse.py [--charges 2000000,20000000] [--raw-days 7] [--dir /tmp/fleet]
+        [--reuse] [--runs 20] [--results benchmarks/results/warehouse.md]
 
 Every query of `clickhouse/queries` that only reads is asked warm, over thirty days; one whose parameters have
 no value here is named in the report. Each size is an embedded store in a process of its own, below `--dir`.
@@ -37,7 +38,7 @@ from otel_cost.store.files import named_sql, sql_files, statements
 RESULTS = Path(__file__).parent / "results" / "warehouse.md"
 DAYS = 30
 RAW_DAYS = 7
-"""Of charges, and of spans beside them: those of all days would take hours to make."""
+"""Of charges, and of spans beside them unless told otherwise: those of all days would take hours to make."""
 RECENT_DAYS = 3
 BUDGETS = {"user_usd_per_day": "10", "team_usd_per_month": "1500", "organization_usd_per_month": "20000"}
 PATIENCE_S = 30
@@ -56,7 +57,9 @@ OF_REPRICING = ("reprice", "pushed")
 _PARAMETER = re.compile(r"\{(\w+):")
 
 
-def measure(directory: Path, charges: int, days: int, *, reuse: bool, runs: int) -> dict[str, Any]:
+def measure(
+    directory: Path, charges: int, days: int, *, raw_days: int, reuse: bool, runs: int
+) -> dict[str, Any]:
     """Fill a store, or take one that is filled, and return what was measured of it."""
     with open_store(f"chdb://{directory}") as store:
         is_filled = reuse and not store.is_empty()
@@ -66,7 +69,7 @@ def measure(directory: Path, charges: int, days: int, *, reuse: bool, runs: int)
             settle(store, _tell)
         else:
             yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
-            load(store, charges, last_day=yesterday, days=days, raw_days=min(days, RAW_DAYS), tell=_tell)
+            load(store, charges, last_day=yesterday, days=days, raw_days=min(days, raw_days), tell=_tell)
         store.push_policy(Policy.load(**BUDGETS))
         behind = len(store.stale_days())
         rolled_s = _seconds(store.roll)
@@ -288,18 +291,21 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "otel-cost-fleet")
     parser.add_argument("--reuse", action="store_true", help="take the stores that are there")
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--raw-days", type=int, default=RAW_DAYS, help="last days that keep their spans")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the tables are kept")
     parser.add_argument("--one-of-days", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = [int(size) for size in options.charges.split(",")]
     if options.one_of_days:
-        found = measure(options.dir, sizes[0], options.one_of_days, reuse=options.reuse, runs=options.runs)
+        given = {"raw_days": options.raw_days, "reuse": options.reuse, "runs": options.runs}
+        found = measure(options.dir, sizes[0], options.one_of_days, **given)
         print(json.dumps(found))
         return
     short = _in_own_process(max(sizes) * RECENT_DAYS // DAYS, RECENT_DAYS, options)
     measured = {size: _in_own_process(size, DAYS, options) for size in sizes}
     table = report(measured, (short, measured[max(sizes)]))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(table, encoding="utf-8")
+    options.results.parent.mkdir(exist_ok=True)
+    options.results.write_text(table, encoding="utf-8")
     print(table)
 
 
@@ -307,7 +313,7 @@ def _in_own_process(size: int, days: int, options: argparse.Namespace) -> dict[s
     """Measure one size: the embedded engine has one store a process."""
     place = options.dir / (str(size) if days == DAYS else f"{size}-of-{days}-days")
     command_line = [sys.executable, __file__, "--one-of-days", str(days), "--charges", str(size)]
-    command_line += ["--runs", str(options.runs), "--dir", str(place)]
+    command_line += ["--runs", str(options.runs), "--raw-days", str(options.raw_days), "--dir", str(place)]
     command_line += ["--reuse"] if options.reuse else []
     done = subprocess.run(command_line, stdout=subprocess.PIPE, check=True)
     return dict(json.loads(done.stdout))
