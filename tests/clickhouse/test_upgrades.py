@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +19,20 @@ from otel_cost.server.otlp_json import flatten
 from otel_cost.server.spans import to_columns
 from otel_cost.store import Store, files, open_store, prices
 from otel_cost.store.tables import replace
+from tests.clickhouse.calls import Call, moment
 from tests.clickhouse.conftest import set_refreshing
+from tests.clickhouse.test_collector_feed import insert_like_a_collector
 from tests.clickhouse.test_delivery import said
 from tests.clickhouse.test_queries import PARAMETERS, QUERIES
 from tests.conformance import suite
+from tests.waiting import until
 
 Push = Callable[[Store, PriceBook], object]
 UPGRADES = Path(__file__).parent / "upgrades"
 VERSIONS = sorted(path.name for path in UPGRADES.iterdir() if path.is_dir())
 LATER = {"reported_cost_usd", "is_provider_inferred"}
 """Columns of charges that pricing again reads, and that older rows lack: they keep NULL and false."""
+NOON = moment("2026-06-01 12:00")
 SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
 SCHEMA = {
     "tables": """
@@ -137,6 +144,57 @@ def test_an_upgrade_equals_a_fresh_install(
         upgraded.insert_spans(to_columns(_rows()))
         fresh.insert_spans(to_columns(_rows()))
         assert _kept(upgraded) == _kept(fresh)
+
+
+class Collector:
+    """Inserts batches of one call each until it is told to end, and each again until it is taken."""
+
+    def __init__(self, dsn: str, number: int) -> None:
+        self._dsn, self._number, self._ends = dsn, number, threading.Event()
+        self.taken: list[Call] = []
+        self.refused: list[str] = []
+
+    def run(self) -> None:
+        with open_store(self._dsn) as store:
+            while not self._ends.is_set():
+                call = Call(self._number, len(self.taken), NOON)
+                try:
+                    insert_like_a_collector(store, [call.request()])
+                except Exception as error:
+                    self.refused.append(str(error))
+                else:
+                    self.taken.append(call)
+
+    def end(self) -> None:
+        self._ends.set()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_spans_that_come_during_an_upgrade_are_charged_once(
+    databases: list[str], book: PriceBook, version: str
+) -> None:
+    """Collectors insert while tables and views change: each span that was taken has a charge and a link."""
+    with files_of(version):
+        _made(databases[0], book, is_filled=False, push=_push_plainly)
+    collectors = [Collector(databases[0], number) for number in range(3)]
+    with ThreadPoolExecutor() as pool:
+        running = [pool.submit(each.run) for each in collectors]
+        try:
+            until(lambda: all(each.taken for each in collectors))
+            _made(databases[0], book, is_filled=False)
+            before = [len(each.taken) for each in collectors]
+            until(lambda: all(len(each.taken) > n for each, n in zip(collectors, before, strict=True)))
+        finally:
+            for each in collectors:
+                each.end()
+    for each in running:
+        each.result()
+    calls = [call for each in collectors for call in each.taken]
+    with open_store(databases[0]) as store:
+        charged = store.sql("SELECT count(), sum(cost_usd) FROM charges FINAL", fmt="TSV").decode().split()
+        assert [Decimal(text) for text in charged] == [len(calls), sum(call.cost_usd for call in calls)]
+        assert store.query("reconcile_spans", since=SINCE).rows == []
+    assert [error for each in collectors for error in each.refused] == []
 
 
 def test_the_comparison_can_fail(databases: list[str], book: PriceBook) -> None:

@@ -33,7 +33,7 @@ from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
 from tests.guard.opened import opened
-from tests.guard.workers import until
+from tests.waiting import until
 
 BOOK = PriceBook.load()
 DIME = PICO // 10

@@ -27,7 +27,8 @@ from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
 from tests.data import ROOT
-from tests.guard.workers import CHAT, until
+from tests.guard.workers import CHAT
+from tests.waiting import until
 
 BOOK = PriceBook.load()
 SCOPE = "execution:run"

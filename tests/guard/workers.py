@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from contextlib import suppress
 
 import httpx
@@ -31,11 +29,3 @@ def who(_: object = None) -> tuple[int, str, str]:
     """Return the process, and the execution and team it works for."""
     payer = payer_of_context()
     return os.getpid(), payer.execution_id, payer.team
-
-
-def until(is_so: Callable[[], object], timeout_s: float = 20) -> None:
-    """Wait for something another process does."""
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
