@@ -8,17 +8,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_cost.errors import ConfigError, StoreError
-from otel_cost.store import migrations
+from otel_cost.store import migrations, reprice
 from otel_cost.store.cluster import shown_table
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import named_sql, statements
 from otel_cost.store.topology import local_database
 
 if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
     from otel_cost.store.client import Store
 
-MOVED = ("otel_traces_trace_id_ts", "trace_links", "decisions", "charges", "otel_traces")
+MOVED = (
+    "otel_traces_trace_id_ts",
+    "trace_links",
+    "decisions",
+    "repricings",
+    "repricing_runs",
+    "charges",
+    "otel_traces",
+)
 """Tables whose rows are copied. All others are written from elsewhere, or made from these."""
+TOTALS = (
+    "spend_hours",
+    "spend_days",
+    "user_spend_days",
+    "tool_spend_days",
+    "execution_days",
+    "baselines",
+)
+"""Made from charges, so that only those of days whose charges were dropped are copied, and last."""
 STAGED = "move_"
 """Begins the name of the table that a partition is copied to before it takes its place."""
 
@@ -47,26 +66,31 @@ Report = Callable[[Partition, int, int], None]
 
 
 def move(source: Store, target: Store, report: Report) -> list[Moved]:
-    """Copy every span, charge and decision of a store to an empty one, whose tables exist.
+    """Copy every span, charge, decision and repricing of a store to an empty one, whose tables exist.
 
     The source is only read. A partition is copied to a table beside the target's, compared with the source,
     and takes its place in one step, so that views see none of it and a killed move loses and repeats nothing.
-    The next run of the same move goes on where it was. In the end all of both is compared once more.
+    Totals of days whose charges were dropped are added to those that the target makes itself. The next run
+    of the same move goes on where it was. In the end all of both is compared once more.
 
     Returns:
         One entry per table: the rows and the checksum of both.
 
     Raises:
-        ConfigError: The target is no server, or holds what did not come from this source.
+        ConfigError: The target is no server, or holds what did not come from this source; or a repricing of
+            the source has stopped half-way.
         StoreError: Somebody wrote to one of the stores meanwhile, or one refused.
     """
     _begin(source, target)
-    parts = [part for table in MOVED for part in _partitions(source, table)]
+    parts = [part for table in (*MOVED, *TOTALS) for part in _partitions(source, table)]
     total, done = sum(part.rows for part in parts), 0
     for part in parts:
         fingerprint = _fingerprint(source, part)
         if _fingerprint(target, part) != fingerprint:
-            _copy(source, target, part, fingerprint)
+            if part.table in TOTALS:
+                _add(source, target, part)
+            else:
+                _copy(source, target, part, fingerprint)
         done += part.rows
         report(part, done, total)
     found = _compared(source, target)
@@ -78,7 +102,7 @@ def move(source: Store, target: Store, report: Report) -> list[Moved]:
 def _compared(source: Store, target: Store) -> list[Moved]:
     """Return what both stores hold; raises `StoreError` where they differ."""
     found = []
-    for table in MOVED:
+    for table in (*MOVED, *TOTALS):
         old, new = (
             {part.partition_id: part for part in _partitions(store, table)} for store in (source, target)
         )
@@ -100,6 +124,12 @@ def _begin(source: Store, target: Store) -> None:
         raise ConfigError(f"{target.place} is no ClickHouse server; move to clickhouse://host:8123/database")
     if source.is_served:
         raise ConfigError("the store is served by otel-cost up; stop it with otel-cost down and move it then")
+    if half := [run.run_id for run in reprice.runs(source) if run.state in reprice.HALF_WRITTEN]:
+        raise ConfigError(
+            f"repricing {half[0]} stopped while it was writing; finish it in the old store with "
+            f"otel-cost reprice --resume {half[0]}, or bring the old amounts back with --undo {half[0]}, "
+            "and run the same move again"
+        )
     came_from = f"otel-cost move from {source.query('store_identity').rows[0][0]}"
     begun = _comments(target)
     if begun and set(begun.values()) != {came_from}:
@@ -154,9 +184,8 @@ def _copy(source: Store, target: Store, part: Partition, fingerprint: tuple[int,
     """Copy one partition, compare it, and put it in its place."""
     staged = Partition(f"{STAGED}{part.table}", part.partition_id, 0)
     _on_nodes(target, f"ALTER TABLE {staged.table} DROP PARTITION ID '{part.partition_id}'")
-    with source.connection("move") as old, target.connection("move") as new:
-        stream = old.raw_stream(_sql("read_partition"), parameters=_named(part), fmt="Native")
-        new.raw_insert(staged.table, insert_block=_chunks(stream), fmt="Native")
+    with target.connection("move") as new:
+        _stream(source, "read_partition", _named(part), new, staged.table)
     arrived = _fingerprint(target, staged)
     if arrived != fingerprint:
         raise StoreError(
@@ -168,6 +197,22 @@ def _copy(source: Store, target: Store, part: Partition, fingerprint: tuple[int,
     _on_nodes(target, f"ALTER TABLE {staged.table} DROP {place}")
 
 
+def _add(source: Store, target: Store, part: Partition) -> None:
+    """Add the totals of days without charges to those that are made there, where again is as good as once.
+
+    On a cluster they go to the first node: nobody makes them anew, so it does not matter which has them, but
+    another one would count them twice.
+    """
+    with target.nodes("move") as nodes:
+        _stream(source, "read_partition_of_totals", _named(part), nodes[0], part.table)
+
+
+def _stream(source: Store, name: str, params: dict[str, Any], new: Client, table: str) -> None:
+    with source.connection("move") as old:
+        stream = old.raw_stream(_sql(name), parameters=params, fmt="Native")
+        new.raw_insert(table, insert_block=_chunks(stream), fmt="Native")
+
+
 def _chunks(stream: Any) -> Generator[bytes, None, None]:
     """Yield what a stream gives, a mebibyte at a time."""
     while chunk := stream.read(1 << 20):
@@ -175,19 +220,25 @@ def _chunks(stream: Any) -> Generator[bytes, None, None]:
 
 
 def _partitions(store: Store, table: str) -> list[Partition]:
-    with store.connection("move") as client:
-        rows = client.query(_sql("partitions"), parameters={"table": table}).result_rows
+    """Return the partitions of a table, of totals those with days that have no charges."""
+    rows = _ask(store, "partitions", {"table": table})
     return [Partition(table, str(partition_id), int(count)) for partition_id, count in rows]
 
 
 def _fingerprint(store: Store, part: Partition) -> tuple[int, int]:
-    """Return the rows of a partition and their checksum."""
+    """Return the rows of a partition and their checksum, of totals those of days that have no charges."""
+    ((rows, checksum),) = _ask(store, "fingerprint", _named(part))
+    return int(rows), int(checksum)
+
+
+def _ask(store: Store, name: str, params: dict[str, Any]) -> list[Any]:
+    """Return the rows of a query about a table, or of the one about totals that answers the same."""
+    of_totals = "_of_totals" if params["table"] in TOTALS else ""
     with store.connection("move") as client:
-        (row,) = client.query(_sql("fingerprint"), parameters=_named(part)).result_rows
-    return int(row[0]), int(row[1])
+        return list(client.query(_sql(f"{name}{of_totals}"), parameters=params).result_rows)
 
 
-def _named(part: Partition) -> dict[str, str]:
+def _named(part: Partition) -> dict[str, Any]:
     return {"table": part.table, "partition_id": part.partition_id}
 
 

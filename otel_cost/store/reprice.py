@@ -30,7 +30,9 @@ VISIBLE_AFTER_S = 3.0
 """How much later than its statement a version is, on a server: longer than a slice takes to be written."""
 FIRST_DAY = EPOCH.date()
 FOREVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
-_UNFINISHED = ("planning", "applying", "stopped")
+HALF_WRITTEN = ("applying", "stopped")
+"""States of a run that has changed charges and has others to change."""
+_UNFINISHED = ("planning", *HALF_WRITTEN)
 STEPS = ("stage", "account", "total", "apply", "settle")
 
 _SETTINGS = {

@@ -16,6 +16,7 @@ from otel_cost.store.topology import Topology
 from tests.servers import CLUSTER, clickhouse_cluster, clickhouse_server
 
 SPANS = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
+REPRICINGS = ("repricings", "repricing_runs")
 ROLLUPS = (
     "rolling_days",
     "rollup_states",
@@ -115,11 +116,11 @@ def _refreshing(store: Store, verb: str, *views: str) -> None:
 
 
 def empty(store: Store) -> None:
-    """Forget every span and what was added up of them."""
+    """Forget every span, what was added up of them, and what became of prices."""
     set_finding(store, "WAIT")
     rolling = [view_name(path) for path in sql_files("rollups")]
     _refreshing(store, "STOP", *rolling)
-    on_every_node(store, *(f"TRUNCATE TABLE {table}" for table in (*SPANS, *ROLLUPS)))
+    on_every_node(store, *(f"TRUNCATE TABLE {table}" for table in (*SPANS, *REPRICINGS, *ROLLUPS)))
     _refreshing(store, "START", *rolling)
 
 

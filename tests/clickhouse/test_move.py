@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,30 +16,25 @@ from otel_cost.errors import ConfigError, StoreError
 from otel_cost.pricing import PriceBook
 from otel_cost.server.otlp_json import flatten
 from otel_cost.server.spans import Row, to_columns
-from otel_cost.store import Store, migrations, move, open_store
+from otel_cost.store import Store, migrations, move, open_store, reprice
+from otel_cost.store.files import named_sql
 from otel_cost.store.topology import PER_NODE, Topology, table_name
+from tests.clickhouse import spans
+from tests.clickhouse.calls import moment
 from tests.clickhouse.conftest import empty
 from tests.clickhouse.test_delivery import said
+from tests.clickhouse.test_reprice import CHEAPER
 from tests.conformance import suite
 from tests.servers import CLUSTER
 
 SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
 COMMAND = "import sys; from otel_cost.cli.main import main; main()"
-MADE_ANEW = {
-    "rolling_days",
-    "rollup_states",
-    "spend_hours",
-    "spend_days",
-    "user_spend_days",
-    "tool_spend_days",
-    "execution_days",
-    "baselines",
-    "anomalies",
-    "repriced",
-}
+MADE_ANEW = {"rolling_days", "rollup_states", "anomalies", "repriced"}
 """Tables with rows that a move leaves out, because they are made from the others."""
-LEFT_BEHIND = {"price_changes", "repricings", "repricing_runs"}
+LEFT_BEHIND = {"price_changes"}
 """Records of what was done to the old store, which stay with it."""
+DROPPED = "2026-06-01", "2026-06-02"
+"""Days of which only totals are left."""
 DAYS, SPANS_A_DAY = 12, 400
 FILL = """
 INSERT INTO otel_traces (Timestamp, TraceId, SpanId, SpanName, ServiceName, SpanAttributes, StatusCode)
@@ -134,6 +130,101 @@ def _filled(dsn: str, book: PriceBook) -> Store:
     return store
 
 
+def _drop_days(store: Store) -> None:
+    """Drop days as retention does, when they are rolled up."""
+    store.roll()
+    with store.nodes("drop") as nodes:
+        for node in nodes:
+            for table in ("charges", "trace_links", "otel_traces"):
+                for day in DROPPED:
+                    node.command(f"ALTER TABLE {table} DROP PARTITION '{day}'")
+
+
+def _told(store: Store) -> list[Any]:
+    """Return what all time cost in each way, and what is usual."""
+    store.roll()
+    names = "top_models", "top_users", "top_tools", "top_executions", "spend_by_day", "spend_by_hour"
+    asked = {
+        "since": moment("2026-05-25 00:00"),
+        "until": moment("2026-06-15 00:00"),
+        "limit": 100,
+        "by": "model",
+    }
+    rows: list[Any] = []
+    for name in names:
+        used = {key: value for key, value in asked.items() if f"{{{key}:" in named_sql("queries", name)}
+        rows.append(store.query(name, **used).rows)
+    norms = "SELECT hour, sum(executions), sum(cost_usd) FROM baselines FINAL GROUP BY hour ORDER BY hour"
+    return [*rows, store.sql(norms, fmt="TSV")]
+
+
+def _check_dropped_days(old: Store, new: Store) -> None:
+    """Move a store that has lost days, and compare."""
+    _drop_days(old)
+    before = _told(old)
+    days = [row[0] for row in before[4]]
+    assert len(days) == DAYS
+    moved = {table.table: table for table in move.move(old, new, _no_report)}
+    assert moved["spend_hours"].rows > 0
+    assert _told(new) == _told(old) == before
+    assert new.query("reconcile", since=SINCE).rows == []
+
+
+def test_days_without_charges_keep_their_totals(databases: list[str], book: PriceBook) -> None:
+    """What retention dropped is still in the totals of the new store, once, also after another move."""
+    with _filled(databases[0], book) as old, _opened(databases[1], book) as new:
+        _check_dropped_days(old, new)
+        for part in move._partitions(old, "spend_hours"):
+            move._add(old, new, part)
+        assert _told(new) == _told(old)
+
+
+@pytest.mark.slow
+def test_totals_of_days_without_charges_move_to_a_cluster(
+    databases: list[str], cluster_dsn: str, book: PriceBook
+) -> None:
+    """The shards' totals together are those of the old store."""
+    with (
+        _filled(databases[0], book) as old,
+        _opened(f"{cluster_dsn}_totals", book, Topology(CLUSTER)) as new,
+    ):
+        _check_dropped_days(old, new)
+
+
+def test_repricings_move_with_the_charges(
+    embedded: Store, databases: list[str], book: PriceBook, tmp_path: Path
+) -> None:
+    """What a call cost before it was priced again is known in the new store, which can bring it back."""
+    before = spans.charges(embedded)
+    (tmp_path / "cheaper.yaml").write_text(CHEAPER)
+    embedded.push_prices(PriceBook.load([tmp_path / "cheaper.yaml"]))
+    done = reprice.reprice(embedded, reprice.Asked(), reason="a new contract")
+    assert done.run.changed > 0
+    with _opened(databases[1], book) as new:
+        move.move(embedded, new, _no_report)
+        assert reprice.runs(new) == reprice.runs(embedded)
+        assert spans.charges(new) == spans.charges(embedded) != before
+        undone = reprice.undo(new, done.run.run_id)
+        assert undone.run.changed == done.run.changed
+        assert _costs(spans.charges(new)) == _costs(before)
+
+
+def _costs(charges: dict[Any, dict[str, Any]]) -> dict[Any, Any]:
+    return {key: charge["cost_usd"] for key, charge in charges.items()}
+
+
+def test_a_repricing_that_stopped_half_way_is_finished_first(
+    databases: list[str], embedded: Store, book: PriceBook
+) -> None:
+    """The message names the run; what it had prepared would be left behind."""
+    reprice._note(embedded, reprice.Run(run_id="20260601-120000-ab12", state="stopped"))
+    with (
+        _opened(databases[1], book) as new,
+        pytest.raises(ConfigError, match="repricing 20260601-120000-ab12 stopped while it was writing"),
+    ):
+        move.move(embedded, new, _no_report)
+
+
 @pytest.mark.parametrize("after_lines", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_move_goes_on(databases: list[str], book: PriceBook, after_lines: int) -> None:
     """Killed between or within partitions, the same command ends with everything there, once."""
@@ -205,4 +296,4 @@ def test_a_store_moves_to_servers_only(embedded: Store, databases: list[str], bo
 def test_every_table_is_moved_or_made_anew() -> None:
     """A table that a migration adds is copied, or named as one that is written or made elsewhere."""
     tables = {table_name(statement) for statement in migrations.tables() if "MergeTree" in statement}
-    assert tables - PER_NODE - MADE_ANEW - LEFT_BEHIND == set(move.MOVED)
+    assert tables - PER_NODE - MADE_ANEW - LEFT_BEHIND == {*move.MOVED, *move.TOTALS}
