@@ -66,6 +66,8 @@ def define(
 ) -> list[str]:
     """Bring the views and dictionaries to those of this version, and return the names of those that changed.
 
+    Where totals are made in another way than before, the next passes make those of every day anew.
+
     Args:
         database: Of a cluster, the one that shows all shards.
     """
@@ -100,9 +102,11 @@ def _define(client: Client, place: Embedded | Server, views: list[Path], databas
     applied = _applied(client)
     changed = [path for path in views if applied.get(_key(path)) != _checksum(path, database)]
     for path in changed:
-        for statement in statements(_text(path, database)):
+        for statement in statements(_text(path, database)) if _is_made(path, place) else ():
             _put_view(client, _with_credentials(statement, place), is_known=_key(path) in applied)
         _note(client, _key(path), _checksum(path, database))
+    if any(map(_is_rollup, changed)):
+        rollups.forget(client)
     retired = _retired(applied)
     for key in retired:  # last, so that what takes its place is there already
         client.command(f"DROP VIEW IF EXISTS {key.removeprefix('views/')}")
@@ -126,19 +130,31 @@ def _retired(applied: dict[str, str]) -> list[str]:
 
 
 def _views(place: Embedded | Server, topology: Topology) -> list[Path]:
-    """Return the view files in the order they are made. Only a server works by itself, for a Collector.
-
-    A store that `otel-cost up` serves is reached like a server, and is an embedded one.
-    """
-    is_server = isinstance(place, Server) and not place.proxy_path
+    """Return the files of views in the order they are made, and of rollups, which every store notes."""
     named = {path.stem: path for path in sql_files("views")}
-    if is_server:
+    if _works_by_itself(place):
         named |= {path.stem: path for path in sql_files("server")}
     if topology.cluster:
         named |= {path.stem: path for path in sql_files("cluster")}
-    rolling = sql_files("rollups") if is_server else []
-    finding = sql_files("findings") if is_server and not topology.cluster else []
-    return [*_by_dependency(list(named.values())), *rolling, *finding]
+    finding = sql_files("findings") if _works_by_itself(place) and not topology.cluster else []
+    return [*_by_dependency(list(named.values())), *sql_files("rollups"), *finding]
+
+
+def _works_by_itself(place: Embedded | Server) -> bool:
+    """Whether it is a server, which rolls up and accounts without anybody asking, for a Collector.
+
+    A store that `otel-cost up` serves is reached like a server, and is an embedded one.
+    """
+    return isinstance(place, Server) and not place.proxy_path
+
+
+def _is_rollup(path: Path) -> bool:
+    return path.parent.name == "rollups"
+
+
+def _is_made(path: Path, place: Embedded | Server) -> bool:
+    """Whether a file becomes a view: an embedded store runs those of `rollups/` when somebody asks."""
+    return _works_by_itself(place) or not _is_rollup(path)
 
 
 def _is_shown(path: Path) -> bool:
@@ -239,7 +255,7 @@ def _checksum(path: Path, database: str = "") -> str:
 
 def _text(path: Path, database: str = "") -> str:
     """Return a file with what it asks for put in. `database` shows all shards of a cluster."""
-    if path.parent.name == "rollups":
+    if _is_rollup(path):
         return rollups.view_of(path)
     if path.parent.name == "findings":
         return anomalies.view_of(path, database)

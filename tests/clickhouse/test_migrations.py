@@ -93,6 +93,37 @@ def test_a_changed_view_takes_the_place_of_the_old_one(fresh: Store, own_files: 
     assert fresh.sql("SELECT status FROM trace_links", fmt="TSV") == b"changed\n"
 
 
+@pytest.mark.parametrize("kind", ["chdb", "server"])
+def test_totals_are_made_anew_when_they_are_made_in_another_way(
+    request: pytest.FixtureRequest, own_files: Path, kind: str, tmp_path: Path
+) -> None:
+    """An upgrade that changes a rollup changes the totals of days that were rolled up before, too."""
+    if kind == "chdb":
+        with open_store(f"chdb://{tmp_path / 'store'}") as store:
+            _check_new_totals(store, own_files)
+    else:
+        _check_new_totals(request.getfixturevalue("fresh"), own_files)
+
+
+def _check_new_totals(store: Store, own_files: Path) -> None:
+    store.migrate()
+    columns = "trace_id, span_id, started_at, kind, counted, cost_usd, price_status"
+    row = "'t', 's', toDateTime64('2026-06-01 12:00:00', 9), 'model', true, 0.5, 'priced'"
+    store.sql(f"INSERT INTO charges ({columns}) SELECT {row}", fmt="Null", readonly=False)
+    assert _rolled(store) == b"0.5\n"
+    assert store.migrate() == []
+    assert store.stale_days() == []
+    changed = own_files / "rollups" / "3_spend_days.sql"
+    changed.write_text(changed.read_text().replace("sum(hours.cost_usd)", "2 * sum(hours.cost_usd)"))
+    assert store.pending() == store.migrate() == ["rollups/3_spend_days"]
+    assert _rolled(store) == b"1\n"
+
+
+def _rolled(store: Store) -> bytes:
+    store.roll()
+    return store.sql("SELECT sum(cost_usd) FROM spend_days FINAL", fmt="TSV")
+
+
 def test_a_retired_view_is_dropped(fresh: Store, own_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A view that this version does without writes nothing more; a later version's is left alone."""
     fresh.migrate()
