@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from otel_cost.budgets import ANOMALY_KINDS
-from otel_cost.cli.reports import JsonOption, StoreOption, moment, open_migrated, out, table, write_json
+from otel_cost.cli.options import JsonOption, StoreOption
+from otel_cost.cli.reports import moment, open_migrated, out, table, write_json
 from otel_cost.errors import ConfigError
 from otel_cost.store.period import parse_since
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 COLUMNS = ("severity", "status", "kind", "subject", "stake_usd", "last_seen", "reason")
 """What a terminal shows of a finding; `--json` shows all of it, with the query that shows it."""

@@ -15,10 +15,11 @@ from rich.table import Table
 
 from otel_cost import policy_report
 from otel_cost.budgets import LEVELS, NO_LIMIT_ADVICE, Policy
+from otel_cost.cli.options import StoreOption
 from otel_cost.errors import ConfigError
 from otel_cost.pricing import PriceBook
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 budgets_app = typer.Typer(no_args_is_help=True, help="What may be spent, and what happens at a limit.")
 app.add_typer(budgets_app, name="budgets")
 out = Console(highlight=False, markup=False)
@@ -122,9 +123,7 @@ def status(
     at: Annotated[str, typer.Option(help="As of 2026-01-31, or with a time, UTC.", show_default="now")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Lines at most.")] = 100,
     as_json: AsJson = False,
-    store: Annotated[
-        str | None, typer.Option("--store", help="Where spans are kept. Default: OTEL_COST_STORE.")
-    ] = None,
+    store: StoreOption = None,
 ) -> None:
     """Show what is used of each budget above executions, where it leads, and when it is exhausted.
 

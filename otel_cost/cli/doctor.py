@@ -261,7 +261,7 @@ def _lost_spans(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         yield Finding("ok", "spans", f"received in {RECONCILED_DAYS} days are all accounted for")
     for row in rows:
         detail = f"{row['missing']} of {row['received']} spans of {row['utc_day']} were not read"
-        yield Finding("fail", "spans", detail, "deliver that day's spans again: what is there counts once")
+        yield Finding("fail", "spans", detail, f"otel-cost backfill --since {row['utc_day']}")
 
 
 def _unpriced(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ MODULES = {
     "budgets": "budgets",
     "roll": "reports",
     "migrate": "reports",
+    "backfill": "backfill",
     "move": "move",
     "doctor": "agents",
     "demo": "agents",

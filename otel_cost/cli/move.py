@@ -15,7 +15,7 @@ from otel_cost.store import open_store
 from otel_cost.store.move import Partition, Report
 from otel_cost.store.move import move as move_store
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from otel_cost import price_list
+from otel_cost.cli.options import DsnOption
 from otel_cost.config import Config
 from otel_cost.errors import ConfigError
 from otel_cost.price_batch import moment, price_call, price_lines
@@ -22,7 +23,7 @@ from otel_cost.pricing import PriceBook
 if TYPE_CHECKING:
     from otel_cost.store.price_changes import BookChange
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 prices_app = typer.Typer(no_args_is_help=True, help="What the price book knows, and how old it is.")
 app.add_typer(prices_app, name="prices")
 out = Console(highlight=False)
@@ -245,9 +246,7 @@ def push_prices(
         bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
     ] = False,
     as_json: AsJson = False,
-    store: Annotated[
-        str | None, typer.Option("--store", "--dsn", help="Where spans are kept. Default: OTEL_COST_STORE.")
-    ] = None,
+    store: DsnOption = None,
 ) -> None:
     """Bring this book, your price files included, to the store, which prices spans by it from then on.
 

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from otel_cost.cli.options import DsnOption, JsonOption, StoreOption
 from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.errors import ConfigError
 from otel_cost.store import Result, Store, open_store, retention
@@ -24,18 +25,13 @@ from otel_cost.store.dsn import Server, default_dsn, parse_dsn
 from otel_cost.store.period import parse_since
 from otel_cost.store.topology import Topology
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 NOT_FOUND = 1
 UNKNOWN = "unknown"
 """Shown where a price is not known: never $0."""
-
-StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Where spans are kept. Default: OTEL_COST_STORE.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, money as exact decimal text.")]
 
 
 class Subject(str, Enum):
@@ -216,9 +212,7 @@ def roll(
 
 @app.command()
 def migrate(
-    store: Annotated[
-        str | None, typer.Option("--store", "--dsn", help="Where spans are kept. Default: OTEL_COST_STORE.")
-    ] = None,
+    store: DsnOption = None,
     cluster: Annotated[
         str,
         typer.Option(

@@ -12,13 +12,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from otel_cost.cli.reports import JsonOption, decimal_text, err, open_changeable, out, write_json
+from otel_cost.cli.options import DsnOption, JsonOption
+from otel_cost.cli.reports import decimal_text, err, open_changeable, out, write_json
 from otel_cost.errors import ConfigError
 from otel_cost.store import Store, reprice
 from otel_cost.store.period import parse_since
 from otel_cost.store.reprice import Asked, Report
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 STEPS = {"stage": "pricing", "account": "accounting", "total": "adding up", "apply": "writing"}
 INTERRUPTED = 130
@@ -46,9 +47,7 @@ def reprice_charges(
     ] = None,
     undo: Annotated[str | None, typer.Option(metavar="RUN", help="Bring back what a run replaced.")] = None,
     as_json: JsonOption = False,
-    store: Annotated[
-        str | None, typer.Option("--store", "--dsn", help="Where spans are kept. Default: OTEL_COST_STORE.")
-    ] = None,
+    store: DsnOption = None,
 ) -> None:
     """Price stored calls again, at the prices in the store now that held when each call was made.
 

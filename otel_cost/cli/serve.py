@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from otel_cost.cli.options import StoreOption
 from otel_cost.cli.progress import show_progress
 from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.errors import StoreError
@@ -33,14 +34,11 @@ from otel_cost.store.dsn import Embedded, default_dsn, parse_dsn, served_by
 from otel_cost.store.dsn import Server as ServerPlace
 from otel_cost.store.reader import open_reader
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 JOURNAL = "imports.json"
-StoreOption = Annotated[
-    str | None, typer.Option("--store", help="Where spans are kept. Default: OTEL_COST_STORE.")
-]
 
 
 @app.command()

@@ -14,6 +14,7 @@ REPRICED_ACCOUNTS = "<account_traces of repriced>"
 PRICING = "<pricing of charges>"
 DEAREST = "<executions of dearest>"
 PAYERS = "<payers of link_spans>"
+UNREAD = "<unread_spans>"
 """Marks in a file where a part of another file stands: what is decided twice is written once."""
 _NAME = re.compile(r"[a-z0-9_]+")
 SHOWN = "<database>"
@@ -80,6 +81,9 @@ def with_parts(text: str, database: str = "", *, is_of_shard: bool = False) -> s
         text = text.replace(PRICING, _pricing())
     if PAYERS in text:
         text = text.replace(PAYERS, _steps_of("link_spans"))
+    if UNREAD in text:
+        (spans,) = statements(named_sql("backfill", "unread_spans"))
+        text = text.replace(UNREAD, spans)
     return text.replace(SHOWN, f"`{database}`") if database else text
 
 
@@ -103,6 +107,13 @@ def _executions_of(table: str) -> str:
     rows = "FROM execution_days AS part FINAL"
     only = f"{rows}\n    PREWHERE execution_key GLOBAL IN {table}"
     return _query_of("executions").replace(rows, only)
+
+
+def view_over(view: str, spans: str) -> tuple[str, str]:
+    """Return what a view that reads `otel_traces` writes to, and its query over some spans instead of all."""
+    (statement,) = statements(named_sql("views", view))
+    made, _, query = statement.partition("\nAS\n")
+    return made.rpartition("\nTO ")[2], query.replace("FROM otel_traces", f"FROM\n(\n{spans}\n)")
 
 
 def _query_of(view: str) -> str:

@@ -77,7 +77,7 @@ def test_doctor_tells_of_spans_that_were_not_read(dsn: str) -> None:
             store.query("reconcile_spans", since=moment("2026-06-01 00:00")).dicts()
         )
     assert (found.level, found.detail) == ("fail", "2 of 2 spans of 2026-06-01 were not read")
-    assert "deliver" in found.remedy
+    assert found.remedy == "otel-cost backfill --since 2026-06-01"
 
 
 def test_a_served_store_lacks_nothing(tmp_path: Path) -> None:

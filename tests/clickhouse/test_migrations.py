@@ -21,6 +21,7 @@ FOLDERS = (
     "findings",
     "cluster",
     "cluster/setup",
+    "backfill",
     "move",
     "queries",
 )
