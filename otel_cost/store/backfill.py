@@ -93,7 +93,7 @@ def backfill(store: Store, since: datetime, report: Report, *, again: bool = Fal
 
 def _read(store: Store, params: dict[str, Any]) -> None:
     """Read a part of a day where its spans are, and account for their traces."""
-    with store.nodes("backfill") as clients:
+    with store.nodes("backfill", one_per_shard=True) as clients:
         traces = {trace for client in clients for trace in _read_here(client, params)}
     store.account(traces)
 
