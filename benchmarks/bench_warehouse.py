@@ -258,6 +258,8 @@ def _history_table(history: tuple[dict[str, Any], dict[str, Any]]) -> list[str]:
 
 
 def _raw_table(found: dict[int, dict[str, Any]]) -> list[str]:
+    if not any(one["raw"] for one in found.values()):
+        return []
     lines = [
         "The same questions to the spans of the days that keep them, which add up tokens and price nothing:",
         "",

@@ -6,7 +6,7 @@
 SELECT
     agent_name,
     sum(spend.cost_usd) AS cost_usd,
-    uniqExactIf(execution, execution != 0) AS executions,
+    sum(spend.executions) AS executions,
     sum(calls) AS model_calls,
     sum(spend.tool_calls) AS tool_calls,
     sumIf(calls, price_status = 'unpriced') AS unpriced_calls,
@@ -22,7 +22,7 @@ FROM
         price_status,
         input_tokens,
         output_tokens,
-        0 AS execution
+        0 AS executions
     FROM spend_daily
     WHERE utc_day > toDate({since:DateTime64(9, 'UTC')})
     UNION ALL
@@ -34,7 +34,7 @@ FROM
         price_status,
         input_tokens,
         output_tokens,
-        0 AS execution
+        0 AS executions
     FROM spend_hourly
     WHERE utc_day = toDate({since:DateTime64(9, 'UTC')}) AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
     UNION ALL
@@ -46,9 +46,10 @@ FROM
         '' AS price_status,
         0 AS input_tokens,
         0 AS output_tokens,
-        execution_key AS execution
+        uniqExact(execution_key) AS executions
     FROM execution_days FINAL
     WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+    GROUP BY agent_name
 ) AS spend
 GROUP BY agent_name
 ORDER BY
