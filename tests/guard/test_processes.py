@@ -29,6 +29,7 @@ from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
 from tests.data import ROOT
 from tests.guard import workers
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
@@ -117,7 +118,7 @@ def test_a_fork_in_the_middle_of_a_call(guard: Guard, provider: FakeProvider) ->
             target=workers.call, args=(provider.openai_url, 5)
         )
         calls = [_Thread(workers.call, provider.openai_url) for _ in range(2)]
-        workers.until(lambda: provider.count() == 2)
+        until(lambda: provider.count() == 2)
         sending.start()
         sending.join()
         for call in calls:
@@ -131,7 +132,7 @@ def test_a_process_killed_in_the_middle_of_a_call(guard: Guard) -> None:
     with FakeProvider(slow) as provider, execution("run", budget_usd="0.25"):
         killed = multiprocessing.get_context("fork").Process(target=workers.call, args=(provider.openai_url,))
         killed.start()
-        workers.until(lambda: provider.count() == 1)
+        until(lambda: provider.count() == 1)
         held = guard.ledger.balance(SCOPE).reserved_picousd
         assert killed.pid is not None
         os.kill(killed.pid, signal.SIGKILL)
@@ -153,7 +154,7 @@ def test_calls_wait_for_those_of_other_processes(guard: Guard) -> None:
         running = [made.Process(target=workers.call, args=(provider.openai_url,)) for _ in range(2)]
         for process in running:
             process.start()
-        workers.until(lambda: provider.count() == 2)
+        until(lambda: provider.count() == 2)
         assert guard.ledger.balance(SCOPE).reserved_picousd > 2 * DIME
         assert workers.call(provider.openai_url) == 1  # three hold 0.3036, but two have cost 0.20 in the end
         for process in running:
@@ -371,7 +372,7 @@ def test_the_file_goes_with_the_last_process(tmp_path: Path, provider: FakeProvi
         running.wait()
         assert len(list((tmp_path / "otel-cost").glob("*.ledger"))) == 1
         assert running.communicate("go")[0].strip() == "2"
-    workers.until(lambda: not list((tmp_path / "otel-cost").iterdir()))
+    until(lambda: not list((tmp_path / "otel-cost").iterdir()))
 
 
 class _Thread:
