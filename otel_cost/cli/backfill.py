@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from otel_cost.cli.options import DsnOption
+from otel_cost.cli.progress import show_counted
 from otel_cost.cli.reports import err, open_changeable, out
 from otel_cost.store import backfill
 from otel_cost.store.backfill import Day, Report
@@ -52,19 +52,13 @@ def read_spans(
 @contextmanager
 def _progress(console: Console) -> Iterator[Report]:
     """Yield what is told after each part: a bar on a terminal, a line for each day elsewhere."""
-    if not console.is_terminal:
-        told: set[Day] = set()
+    told: set[Day] = set()
+    with show_counted(console, "reading") as show:
 
-        def tell(day: Day, done: int, total: int) -> None:
-            if day not in told:
+        def report(day: Day, done: int, total: int) -> None:
+            show(f"reading {day.day}", done, total)
+            if not console.is_terminal and day not in told:
                 told.add(day)
                 console.print(f"reading {day.day}, part {done:,} of {total:,}", soft_wrap=True)
 
-        yield tell
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-        yield lambda day, done, total: bar.update(
-            task, description=f"reading {day.day}", completed=done, total=total
-        )
+        yield report

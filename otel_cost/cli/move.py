@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from otel_cost.cli.progress import show_counted
 from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.store import open_store
 from otel_cost.store.move import Partition, Report
@@ -47,16 +47,12 @@ def move(
 @contextmanager
 def _progress(console: Console) -> Iterator[Report]:
     """Yield what is told after each partition: a bar on a terminal, a line each elsewhere."""
-    if not console.is_terminal:
+    with show_counted(console, "moving") as show:
 
-        def tell(part: Partition, done: int, total: int) -> None:
-            console.print(f"{part.table} {part.partition_id}: {done:,} of {total:,} rows", soft_wrap=True)
+        def report(part: Partition, done: int, total: int) -> None:
+            name = f"{part.table} {part.partition_id}"
+            show(name, done, total)
+            if not console.is_terminal:
+                console.print(f"{name}: {done:,} of {total:,} rows", soft_wrap=True)
 
-        yield tell
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("moving", total=None)
-        yield lambda part, done, total: bar.update(
-            task, description=f"{part.table} {part.partition_id}", completed=done, total=total
-        )
+        yield report

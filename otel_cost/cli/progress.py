@@ -1,17 +1,39 @@
-"""How far an import is: a bar on a terminal, a plain line a file elsewhere."""
+"""How far a long command is: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
-from otel_cost.server.importer import Summary
-from otel_cost.server.records import Source
+if TYPE_CHECKING:
+    from otel_cost.server.importer import Summary
+    from otel_cost.server.records import Source
 
-Report = Callable[[Source, Summary], None]
+    Report = Callable[[Source, Summary], None]
+
+
+@contextmanager
+def show_counted(console: Console, begins: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what a terminal is told of a task: at what it is, how much is done, and of how much.
+
+    Args:
+        begins: What is shown until then.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(begins, total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 @contextmanager

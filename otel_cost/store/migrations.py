@@ -104,9 +104,9 @@ def _define(client: Client, place: Embedded | Server, views: list[Path], databas
     for path in changed:
         for statement in statements(_text(path, database)) if _is_made(path, place) else ():
             _put_view(client, _with_credentials(statement, place), is_known=_key(path) in applied)
+        if _is_rollup(path):  # before it is noted: a kill in between leaves it to the next run
+            rollups.forget(client)
         _note(client, _key(path), _checksum(path, database))
-    if any(map(_is_rollup, changed)):
-        rollups.forget(client)
     retired = _retired(applied)
     for key in retired:  # last, so that what takes its place is there already
         client.command(f"DROP VIEW IF EXISTS {key.removeprefix('views/')}")

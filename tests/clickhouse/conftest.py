@@ -11,23 +11,14 @@ from otel_cost.pricing import PriceBook
 from otel_cost.store import Store, anomalies, open_store
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import sql_files
+from otel_cost.store.move import TOTALS
 from otel_cost.store.rollups import view_name
 from otel_cost.store.topology import Topology
 from tests.servers import CLUSTER, clickhouse_cluster, clickhouse_server
 
 SPANS = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
 REPRICINGS = ("repricings", "repricing_runs")
-ROLLUPS = (
-    "rolling_days",
-    "rollup_states",
-    "spend_hours",
-    "spend_days",
-    "user_spend_days",
-    "tool_spend_days",
-    "execution_days",
-    "baselines",
-    "anomalies",
-)
+ROLLUPS = ("rolling_days", "rollup_states", *TOTALS, "anomalies")
 KINDS = {"chdb": "embedded_dsn", "server": "server_dsn", "cluster": "cluster_dsn"}
 """Each kind of store, and the fixture that says where one is."""
 
