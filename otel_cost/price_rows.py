@@ -13,8 +13,11 @@ from otel_cost.rates import PRICED_UNITS, Card, Schedule
 FOREVER = datetime(2100, 1, 1, tzinfo=timezone.utc)
 """The end of rates that nobody has changed yet: inside what every date type of ClickHouse holds."""
 
-PEAK = "peak"
-"""Pseudo service tier of the rates that hold in daily windows."""
+PEAK = "PEAK"
+"""Begins the pseudo service tiers of rates that hold in daily windows: `PEAK`, and `PEAK batch` of `batch`.
+
+In capitals, so that no tier a span or a price file names is taken for one: those are read in lower case.
+"""
 
 THRESHOLDS = ("above", "above_2")
 """No known model has more than two thresholds; a test says so."""
@@ -25,7 +28,7 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
 
     Columns:
         provider, model: The price entry that `pattern_rows` leads to.
-        service_tier: Empty for the standard one; `peak` inside the daily windows of the standard row.
+        service_tier: Empty for the standard one; what `peak_tier` says inside the daily windows of a tier.
         valid_from, valid_to: When the rates hold.
         peak_windows: (second of the UTC day that a window begins, second that it ends).
         <bucket>: Decimal USD per unit with 18 decimals, or None; the buckets of `otel_cost.usage.BUCKETS`,
@@ -52,14 +55,19 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
                 | _columns(period.card)
                 | _origin(entry, period.card, version)
             )
-        if windows and not service_tier:
+        if windows and period.card.own:
             card = period.windows[0][2]
             yield (
                 head
-                | {"service_tier": PEAK, "peak_windows": ()}
+                | {"service_tier": peak_tier(service_tier), "peak_windows": ()}
                 | _columns(card)
                 | _origin(entry, card, version)
             )
+
+
+def peak_tier(service_tier: str) -> str:
+    """Return the pseudo service tier of the rates that hold in the daily windows of another."""
+    return f"{PEAK} {service_tier}".rstrip()
 
 
 def _origin(entry: Entry, card: Card, version: str) -> dict[str, Any]:

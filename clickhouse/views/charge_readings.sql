@@ -6,7 +6,8 @@
 -- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
 -- instrumentation computed. A span that names no provider gets that of its price entry. A tool costs what the customer's
 -- price files say, per call and per unit. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an
--- insert, because a lookup tries thousands of patterns.
+-- insert, because a lookup tries thousands of patterns. In daily peak hours the rates are those of another
+-- service tier, 'PEAK' or 'PEAK batch', which no span can ask for: what spans say is read in lower case.
 -- The steps before the last SELECT price whatever stands in readings. queries/reprice_stage.sql has the same steps price
 -- old charges (otel_cost/store/files.py puts them in), so that amounts are computed here and nowhere else.
 CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
@@ -78,11 +79,11 @@ WITH
             * EXCEPT (tier),
             dictGet('prices_dictionary', ('peak_begins', 'peak_ends'), (entry.1, entry.2, tier), at) AS peaks,
             if(
-                tier = '' AND arrayExists(
+                arrayExists(
                     (begin, end) -> toSecond(at) + 60 * toMinute(at) + 3600 * toHour(at) BETWEEN begin AND end - 1,
                     peaks.1,
                     peaks.2),
-                'peak',
+                trim('PEAK ' || tier),
                 tier) AS tier_at
         FROM tiered
     ),

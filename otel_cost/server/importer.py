@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,21 +79,21 @@ class Journal:
         self._offsets: dict[str, int] = self._read()
 
     def offset(self, identity: str) -> int:
-        """Return where to go on with a file; 0 for one that is new or was finished."""
+        """Return where to go on with a file; 0 for one that no unfinished import has come to."""
         return self._offsets.get(identity, 0)
 
-    def reached(self, offsets: Mapping[str, int | None]) -> None:
-        """Remember that everything before these offsets is on disk.
+    def reached(self, offsets: Mapping[str, int]) -> None:
+        """Remember that everything before these offsets is on disk."""
+        self._change({**self._offsets, **{identity: end for identity, end in offsets.items() if identity}})
 
-        A file that is finished, None, is forgotten, so that importing it again imports all of it.
-        """
-        before = dict(self._offsets)
-        for identity, offset in offsets.items():
-            if offset is None or not identity:
-                self._offsets.pop(identity, None)
-            else:
-                self._offsets[identity] = offset
-        if self._offsets != before:
+    def forget(self, identities: Iterable[str]) -> None:
+        """Forget files whose import has ended, so that importing them again imports all of them."""
+        gone = set(identities)
+        self._change({identity: end for identity, end in self._offsets.items() if identity not in gone})
+
+    def _change(self, offsets: dict[str, int]) -> None:
+        if offsets != self._offsets:
+            self._offsets = offsets
             self._write()
 
     def _read(self) -> dict[str, int]:
@@ -117,7 +117,7 @@ class _Batch:
     """Records that travel together, of one file or several, and how far each is read with them."""
 
     records: list[Record] = field(default_factory=list)
-    reached: dict[str, int | None] = field(default_factory=dict)
+    reached: dict[str, int] = field(default_factory=dict)
     size: int = 0
 
     def add(self, record: Record, identity: str) -> None:
@@ -160,21 +160,22 @@ class Importer:
         started = time.monotonic()
         try:
             self._decoders.expect(sum(source.size for source in sources))
-            for source in sources:
-                self._read(source)
+            identities = [source.identity() for source in sources]
+            starts = [0 if self._restart else self._journal.offset(identity) for identity in identities]
+            for source, identity, start in zip(sources, identities, starts, strict=True):
+                self._read(source, identity, start)
             self._launch()
             while self._decoding:
                 self._forward()
             while self._flying:
                 self._land()
+            self._journal.forget(identities)
         finally:
             self._abandon()
             self.summary.duration_s = time.monotonic() - started
         return self.summary
 
-    def _read(self, source: Source) -> None:
-        identity = source.identity()
-        start = 0 if self._restart else self._journal.offset(identity)
+    def _read(self, source: Source, identity: str, start: int) -> None:
         self.summary.resumed_files += start > 0
         self._progress(source, self.summary)
         for record in source.records(start):
@@ -182,7 +183,6 @@ class Importer:
             if self._batch.size >= BATCH_BYTES:
                 self._launch()
                 self._progress(source, self.summary)
-        self._batch.reached[identity] = None
         self.summary.files += 1
 
     def _launch(self) -> None:
@@ -205,7 +205,7 @@ class Importer:
 
     def _land(self) -> None:
         """Wait for the oldest spans to be stored, and remember how far the files have come."""
-        batch, spans, sent = self._flying.popleft()
+        batch, spans, sent = self._flying[0]
         try:
             refused = sent.result()
         except (BackpressureError, IngestError) as error:
@@ -213,6 +213,7 @@ class Importer:
             raise StoreError(
                 f"{batch.label}: {error}; run the same import again to go on from here"
             ) from error
+        self._flying.popleft()  # not before: an interrupted wait leaves them to `_abandon`
         self.summary.spans += spans - refused
         self._journal.reached(batch.reached)
         if refused:

@@ -82,9 +82,7 @@ def push(client: Client, book: PriceBook) -> BookChange:
     """
     patterns = [pattern_row(row) for row in book.pattern_rows()]
     rates, tools = _rates_of(book), _tools_of(book)
-    if book.version == _pushed(client) and len(tools) == int(
-        str(client.command("SELECT count() FROM tool_prices"))
-    ):
+    if _pushed(client) == book.version and _counts(client) == (len(rates), len(tools)):
         return BookChange(book.version, book.version, [])
     found = compare(client, book)
     _note(client, found)
@@ -188,6 +186,14 @@ def pattern_row(row: tuple[int, str, str, str]) -> tuple[Any, ...]:
     """Return one row of table `model_patterns` from one of `PriceBook.pattern_rows()`."""
     number, regexp, provider, model = row
     return number, 0, regexp, ["provider", "model"], [provider, model]
+
+
+def _counts(client: Client) -> tuple[int, int]:
+    """Return how many prices of models and of tools there are: other versions made other rows of a book."""
+    (counts,) = client.query(
+        "SELECT (SELECT count() FROM prices), (SELECT count() FROM tool_prices)"
+    ).result_rows
+    return int(counts[0]), int(counts[1])
 
 
 def _pushed(client: Client) -> str:

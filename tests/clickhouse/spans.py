@@ -59,9 +59,9 @@ def _of_javascript(span: dict[str, Any]) -> Request:
     return _request("ai", ids["traceId"], ids["spanId"], (start, end), span["attributes"])
 
 
-def of_attributes(number: int, attributes: dict[str, Any]) -> Request:
+def of_attributes(number: int, attributes: dict[str, Any], started_ns: int = STARTED_NS) -> Request:
     """Return a span of one second, whose ids are a number, as OTLP/JSON."""
-    at = (STARTED_NS, STARTED_NS + 10**9)
+    at = (started_ns, started_ns + 10**9)
     return _request("fixture", f"{number:032x}", f"{number:016x}", at, attributes)
 
 

@@ -10,7 +10,9 @@ import json
 import lzma
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -20,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_cost.errors import ConfigError, MalformedError, StoreError
 from otel_cost.server import importer as importer_module
 from otel_cost.server.importer import Importer, Journal, Summary
-from otel_cost.server.records import Source, find_sources
+from otel_cost.server.records import Record, Source, find_sources
 from otel_cost.server.sinks import OtlpSink, StoreSink
 from otel_cost.server.writer import Writer
 from otel_cost.store import Packed
@@ -271,6 +273,51 @@ def test_what_follows_a_failure_is_not_taken_for_done(
     assert len(set(unreliable.column("SpanId"))) == 18
 
 
+class Interrupted(StoreSink):
+    """A way to a store, where Ctrl-C comes in the first wait for one of the parts."""
+
+    def __init__(self, writer: Writer, part: int) -> None:
+        super().__init__(writer)
+        self._left, self._is_due = part, True
+
+    def send(self, part: Any, records: Sequence[Record]) -> Future[int]:
+        """Send the spans; the future of the one part is interrupted once."""
+        sent = super().send(part, records)
+        if not self._left:
+            stored = sent.result
+
+            def result(timeout: float | None = None) -> int:
+                if self._is_due:
+                    self._is_due = False
+                    raise KeyboardInterrupt
+                return stored(timeout)
+
+            sent.result = result  # type: ignore[method-assign]
+        self._left -= 1
+        return sent
+
+
+@pytest.mark.parametrize("in_flight", [1, 32])
+@pytest.mark.parametrize("part", range(3))
+def test_an_interrupted_wait_is_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, in_flight: int
+) -> None:
+    """The next import goes on behind all that reached the disk, and the one after it begins anew."""
+    monkeypatch.setattr(importer_module, "BATCH_BYTES", 1)
+    monkeypatch.setattr(importer_module, "IN_FLIGHT", in_flight)
+    paths = [write(tmp_path / f"{seed}.jsonl", lines(seed + 1)) for seed in range(2)]
+    store, notes = MemoryStore(), Journal(tmp_path / "imports.json")
+    writer = Writer(store, batch_spans=3)
+    with pytest.raises(KeyboardInterrupt):
+        Importer(Interrupted(writer, part), notes).run(find_sources([str(path) for path in paths]))
+    before = len(store.column("SpanId"))
+    summary = run(writer, *paths)
+    assert summary.resumed_files >= 1
+    assert (before + summary.spans, len(store.column("SpanId"))) == (9, 9)
+    assert run(writer, *paths).spans == 9
+    writer.stop(10)
+
+
 def test_small_files_share_an_insert(writer: Writer, store: MemoryStore, tmp_path: Path) -> None:
     """An insert costs nearly the same for one span as for a thousand, so files are joined."""
     paths = [write(tmp_path / f"{seed}.jsonl", lines(seed + 1)) for seed in range(9)]
@@ -279,7 +326,7 @@ def test_small_files_share_an_insert(writer: Writer, store: MemoryStore, tmp_pat
 
 
 def test_restart_begins_again(writer: Writer, tmp_path: Path) -> None:
-    """--restart forgets where an import stopped; a finished file is always imported whole."""
+    """--restart forgets where an import stopped; after its end, files are always imported whole."""
     path = write(tmp_path / "a.jsonl", lines(3))
     Journal(tmp_path / "imports.json").reached({Source(path).identity(): len(lines(1))})
     assert run(writer, path, restart=True).spans == 9

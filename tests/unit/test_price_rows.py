@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_cost.price_rows import FOREVER
+from otel_cost.price_rows import FOREVER, peak_tier
 from otel_cost.pricing import PriceBook
 from otel_cost.rates import PRICED_UNITS
 from otel_cost.usage import BUCKETS, Usage
@@ -35,10 +35,10 @@ def table() -> dict[tuple[str, str, str], list[dict[str, Any]]]:
 def look_up(provider: str, model: str, tier: str, at: datetime) -> dict[str, Any] | None:
     """The row that a database finds: by key, by time, and in the daily windows that of the peak."""
     row = _in_force(provider, model, tier, at)
-    if row is not None and tier == "":
+    if row is not None:
         second = at.hour * 3600 + at.minute * 60 + at.second
         if any(begin <= second < end for begin, end in row["peak_windows"]):
-            return _in_force(provider, model, "peak", at)
+            return _in_force(provider, model, peak_tier(tier), at)
     return row
 
 
@@ -125,6 +125,15 @@ def test_no_model_has_more_thresholds_than_there_are_columns() -> None:
     for entry in book().entries():
         for period in book().schedule(entry).periods:
             assert len(period.card.thresholds) <= 3
+
+
+def test_windows_of_a_period_share_their_rates() -> None:
+    """There is one row for all of them; rates of a second kind would be lost."""
+    schedules = [book().schedule(entry) for entry in book().entries()]
+    periods = [period for schedule in schedules for period in schedule.periods if period.windows]
+    assert periods
+    for period in periods:
+        assert len({str(card.own) for _, _, card in period.windows}) == 1
 
 
 def test_a_name_means_one_entry() -> None:

@@ -1,0 +1,44 @@
+-- tool_spend_days: what tools were called for on each day, tool by tool: as long as the fleet and the days.
+-- Grain:     one row per day, payer but for the user, agent, tool and price status, after merges, so readers use FINAL
+-- Engine:    ReplacingMergeTree(version, is_deleted): a pass writes each key of a day anew, and deletes those that are gone
+-- Order key: the time first, so that days do not overlap and FINAL is cheap
+-- Retention: kept
+-- Source:    rollups/7_tool_spend_days.sql
+-- Read by:   views/tool_spend_daily.sql
+CREATE TABLE IF NOT EXISTS tool_spend_days
+(
+    utc_day        Date CODEC(Delta(2), ZSTD(1)),
+    day            Date CODEC(Delta(2), ZSTD(1)),
+    organization   LowCardinality(String),
+    team           LowCardinality(String),
+    feature        LowCardinality(String),
+    environment    LowCardinality(String),
+    agent_name     LowCardinality(String),
+    tool_name      LowCardinality(String),
+    price_status   LowCardinality(String),
+    cost_usd       Nullable(Decimal(38, 12)) CODEC(ZSTD(1)),
+    list_cost_usd  Nullable(Decimal(38, 12)) CODEC(ZSTD(1)),
+    tool_calls     UInt64 CODEC(T64, ZSTD(1)),
+    failed_calls   UInt64 CODEC(T64, ZSTD(1)),
+    duration_ns    UInt64 CODEC(T64, ZSTD(1)),
+    version        UInt64 CODEC(ZSTD(1)),
+    is_deleted     UInt8 CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(version, is_deleted)
+PARTITION BY toYYYYMM(utc_day)
+ORDER BY
+(
+    utc_day,
+    day,
+    organization,
+    team,
+    feature,
+    environment,
+    agent_name,
+    tool_name,
+    price_status
+)
+SETTINGS
+    index_granularity = 8192,
+    min_age_to_force_merge_seconds = 3600,
+    min_age_to_force_merge_on_partition_only = 1;

@@ -1,0 +1,28 @@
+-- recent_traces: traces that got spans in the last two minutes, and those that share a response with one of them.
+-- Grain:     one row per trace. A response is looked for a day before and after the recent spans
+-- Source:    trace_links, charges
+-- Read by:   server/refresh_accounts.sql
+CREATE OR REPLACE VIEW recent_traces
+AS
+SELECT trace_id
+FROM trace_links
+WHERE inserted_at > now() - INTERVAL 2 MINUTE
+UNION DISTINCT
+SELECT trace_id
+FROM charges
+WHERE response_key != 0
+    AND toDate(started_at) BETWEEN (
+            SELECT min(toDate(started_at)) - 1
+            FROM trace_links
+            WHERE inserted_at > now() - INTERVAL 2 MINUTE)
+        AND (
+            SELECT max(toDate(started_at)) + 1
+            FROM trace_links
+            WHERE inserted_at > now() - INTERVAL 2 MINUTE)
+    AND response_key IN (
+        SELECT response_key
+        FROM charges
+        WHERE trace_id IN (
+            SELECT trace_id
+            FROM trace_links
+            WHERE inserted_at > now() - INTERVAL 2 MINUTE));
