@@ -45,7 +45,7 @@ from otel_cost.guard import clients, default_guard
 from otel_cost.processor import CostSpanProcessor
 from otel_cost.usage import Usage
 
-CHUNKS = 53
+CHUNKS, LONG_CHUNKS = 53, 530
 URL = "https://api.openai.com/v1/chat/completions"
 WARM_UP = 100
 RESULTS = Path(__file__).resolve().parent / "results" / "guard.md"
@@ -64,7 +64,7 @@ CALL: dict[str, Any] = {
 }
 LONG: dict[str, Any] = {**CALL, "messages": [{**each, "content": each["content"] * 30} for each in HISTORY]}
 STREAM: dict[str, Any] = {**CALL, "stream": True, "stream_options": {"include_usage": True}}
-REPLY = Reply("word " * (CHUNKS - 4), usage=Usage(input_tokens=500, output_tokens=CHUNKS - 4))
+LONG_STREAM: dict[str, Any] = {**STREAM, "user": "long"}
 Times = list[int]
 """Nanoseconds, one for each call."""
 
@@ -72,23 +72,29 @@ Times = list[int]
 class Chunks(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     """A stream that comes event by event."""
 
+    def __init__(self, is_long: bool) -> None:
+        self._events = LONG_EVENTS if is_long else EVENTS
+
     def __iter__(self) -> Iterator[bytes]:
-        yield from EVENTS
+        yield from self._events
 
 
-def answers() -> tuple[bytes, list[bytes]]:
-    """Return the bodies of a whole answer and of a streamed one."""
-    made = []
-    for body in (CALL, STREAM):
-        api, model, is_stream = _read("/v1/chat/completions", body)
-        made.append(Call(1, api, "/v1/chat/completions", model, is_stream, body, {}, "chatcmpl-1", REPLY))
-    events = [
-        _server_sent_event("openai.chat", name, body) for name, body in _STREAMS["openai.chat"](made[1])
-    ]
-    return json.dumps(_BODIES["openai.chat"](made[0])).encode(), [*events, b"data: [DONE]\n\n"]
+def call_of(body: dict[str, Any], words: int) -> Call:
+    """Return a call as the fake provider has it, and as many words as its answer."""
+    api, model, is_stream = _read("/v1/chat/completions", body)
+    reply = Reply("word " * words, usage=Usage(input_tokens=500, output_tokens=words))
+    return Call(1, api, "/v1/chat/completions", model, is_stream, body, {}, "chatcmpl-1", reply)
 
 
-WHOLE, EVENTS = answers()
+def events_of(body: dict[str, Any], count: int) -> list[bytes]:
+    """Return a streamed answer of so many events, four of which bring no word."""
+    made = _STREAMS["openai.chat"](call_of(body, count - 4))
+    events = [_server_sent_event("openai.chat", name, event) for name, event in made]
+    return [*events, b"data: [DONE]\n\n"]
+
+
+WHOLE = json.dumps(_BODIES["openai.chat"](call_of(CALL, CHUNKS - 4))).encode()
+EVENTS, LONG_EVENTS = events_of(STREAM, CHUNKS), events_of(LONG_STREAM, LONG_CHUNKS)
 
 
 HEADERS = {"content-type": "application/json"}
@@ -98,15 +104,16 @@ LITELLM_ANSWER = litellm.ModelResponse(**COMPLETION.model_dump())
 CLIENT = openai.OpenAI(api_key="x")
 
 
-def streamed() -> httpx2.Response:
+def streamed(is_long: bool) -> httpx2.Response:
     request = httpx2.Request("POST", URL)
     return httpx2.Response(
-        200, headers={"content-type": "text/event-stream"}, stream=Chunks(), request=request
+        200, headers={"content-type": "text/event-stream"}, stream=Chunks(is_long), request=request
     )
 
 
 def answer(client: httpx2.Client, request: httpx2.Request) -> httpx2.Response:
-    return streamed() if b'"stream":true' in request.content else ANSWERED
+    content = request.content
+    return streamed(b'"user":"long"' in content) if b'"stream":true' in content else ANSWERED
 
 
 async def answer_async(client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
@@ -115,7 +122,8 @@ async def answer_async(client: httpx2.AsyncClient, request: httpx2.Request) -> h
 
 def request(client: openai.OpenAI, cast_to: Any, options: Any, **more: Any) -> Any:
     if more.get("stream"):
-        return openai.Stream(cast_to=ChatCompletionChunk, response=streamed(), client=client)
+        response = streamed("user" in options.json_data)
+        return openai.Stream(cast_to=ChatCompletionChunk, response=response, client=client)
     return COMPLETION
 
 
@@ -210,8 +218,8 @@ def _budget_manager() -> Iterator[None]:
 
 
 HTTP, HTTP_ASYNC = httpx2.Client(), httpx2.AsyncClient()
-REQUEST, LONG_REQUEST, STREAM_REQUEST = (
-    httpx2.Request("POST", URL, json=body) for body in (CALL, LONG, STREAM)
+REQUEST, LONG_REQUEST, STREAM_REQUEST, LONG_STREAM_REQUEST = (
+    httpx2.Request("POST", URL, json=body) for body in (CALL, LONG, STREAM, LONG_STREAM)
 )
 
 
@@ -225,6 +233,11 @@ def http_long() -> None:
 
 def http_stream() -> None:
     for _ in HTTP.send(STREAM_REQUEST).stream:  # type: ignore[union-attr]
+        pass
+
+
+def http_long_stream() -> None:
+    for _ in HTTP.send(LONG_STREAM_REQUEST).stream:  # type: ignore[union-attr]
         pass
 
 
@@ -246,13 +259,24 @@ def sdk_stream() -> None:
         pass
 
 
+def sdk_long_stream() -> None:
+    for _ in CLIENT.chat.completions.create(**LONG_STREAM):
+        pass
+
+
 def span() -> None:
     TRACER.start_span("span", attributes={f"http.attribute.{n}": "value" for n in range(10)}).end()
 
 
 TRACER = provider_with().get_tracer("bench")
-HTTP_TASKS = {"sync": http, "long": http_long, "stream": http_stream, "async": http_async}
-SDK_TASKS = {"sync": sdk, "stream": sdk_stream}
+HTTP_TASKS = {
+    "sync": http,
+    "long": http_long,
+    "stream": http_stream,
+    "long stream": http_long_stream,
+    "async": http_async,
+}
+SDK_TASKS = {"sync": sdk, "stream": sdk_stream, "long stream": sdk_long_stream}
 
 
 def timed(task: Callable[[], object]) -> int:
@@ -270,7 +294,7 @@ def measure(rounds: int) -> dict[tuple[str, str], Times]:
             unwrap()
             with case():
                 for kind, task in tasks.items():
-                    if name == "LiteLLM BudgetManager" and kind == "stream":
+                    if name == "LiteLLM BudgetManager" and "stream" in kind:
                         continue  # it takes no streams
                     for _ in range(WARM_UP if number == 0 else 3):
                         task()
@@ -295,19 +319,23 @@ def report(rounds: int, found: dict[tuple[str, str], Times]) -> list[str]:
         f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} shared cores. A span of ten attributes with a no-op",
         f"processor takes {yardstick:.1f} us here.",
         "",
-        "| added | call p50 us | in spans | call p99 us | async p50 us | stream event p50 us | in spans |",
+        f"A bare call takes {percentile(found['bare sdk', 'sync'], 50):,.0f} us in the official client.",
+        "",
+        f"An event is one of {CHUNKS}: what a stream adds, the call's own part included, by its events. A further",
+        f"event is what each adds beyond them, up to {LONG_CHUNKS}.",
+        "",
+        "| added | call p50 us | in spans | call p99 us | async p50 us | stream event us | further event us |",
         "|---|---|---|---|---|---|---|",
     ]
     added = {name: additions(name, found) for name in CASES}
     whole = {
         kind: added[GUARD_CASE][kind] + added[OFFICIAL_PRICED][kind] - added[OFFICIAL][kind]
-        for kind in ("call", "event")
+        for kind in ("call", "event", "further")
     }
     long = percentile(found[GUARD_CASE, "long"], 50) - percentile(found["bare http", "long"], 50)
     for name, cells in {IN_ALL: whole, **added}.items():
-        call, event = cells["call"], cells.get("event")
-        shown = [call, call / yardstick, cells.get("p99"), cells.get("async"), event]
-        shown.append(None if event is None else event / yardstick)
+        call = cells["call"]
+        shown = [call, call / yardstick, *map(cells.get, ("p99", "async", "event", "further"))]
         lines.append(f"| {name} | {' | '.join('' if each is None else f'{each:.1f}' for each in shown)} |")
     told = f"To a call of {len(LONG_REQUEST.content)} bytes the guard adds {long:.1f} us."
     return [*lines, "", told, ""]
@@ -327,6 +355,7 @@ def additions(name: str, found: dict[tuple[str, str], Times]) -> dict[str, float
     }
     if "stream" in added:
         made["event"] = added["stream"] / CHUNKS
+        made["further"] = (added["long stream"] - added["stream"]) / (LONG_CHUNKS - CHUNKS)
     if "async" in added:
         made["async"] = added["async"]
     return made

@@ -9,11 +9,13 @@ import base64
 import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from otel_cost import documents
 from otel_cost.guard.encodings import decoder
+from otel_cost.guard.repeats import TEXT_KEYS, Repeats
 from otel_cost.usage import MAX_COUNT, Usage, to_usage
 
 Json = dict[str, Any]
@@ -35,26 +37,6 @@ _TOTALS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
 """Amounts that tell something even at 0; a part that is 0 is as good as not said."""
 _NAMES = frozenset({"id", "model", "modelVersion", "responseId", "service_tier", "serviceTier"})
 _USAGE_HOLDERS = frozenset(place[0] for place in _USAGE_PLACES)
-_TEXT_KEYS = frozenset(
-    {
-        "content",
-        "text",
-        "delta",
-        "thinking",
-        "partial_json",
-        "arguments",
-        "reasoning",
-        "reasoning_content",
-        "refusal",
-        "input",
-        "output",
-        "transcript",
-        "generation",
-        "response",
-        "completion",
-    }
-)
-"""Where streamed text stands, in whichever API."""
 
 
 class Text(NamedTuple):
@@ -138,11 +120,16 @@ class Answer:
         exclusive = documents.input_excludes_cache(self._reported)
         return to_usage(counts, exclusive=exclusive, operation=operation)
 
+    def wrote(self, text_bytes: int) -> None:
+        """Count the text of one event of a stream; an event without any is not counted."""
+        if text_bytes:
+            self.output_bytes += text_bytes
+            self.output_events += 1
+
     def take(self, document: Json, *, is_whole: bool = False) -> None:
         """Learn from a whole answer, or from one event of a streamed one."""
-        if not is_whole and (written := event_bytes(document)):
-            self.output_bytes += written
-            self.output_events += 1
+        if not is_whole:
+            self.wrote(event_bytes(document))
         self._has_ended = self._has_ended or is_whole or not _goes_on(document)
         if not _USAGE_HOLDERS.isdisjoint(document):
             self._take_usage(document)
@@ -214,6 +201,7 @@ class Reader:
     def __init__(self, content_type: str = "", content_encoding: str = "") -> None:
         self.answer = Answer()
         self._pending = bytearray()
+        self._repeats = Repeats()
         self._split = _splitter(content_type)
         self._decode = decoder(content_encoding)
         self._gave_up = False
@@ -224,8 +212,8 @@ class Reader:
             return
         if self._decode is not None and not is_decoded:
             data = self._decode(data)
-        for document in self._split(self._pending, data, False):
-            self.answer.take(document)
+        for event in self._split(self._pending, data, False):
+            self._take(event)
         if len(self._pending) > MAX_PENDING_BYTES:
             self._gave_up = True
             self._pending.clear()
@@ -233,9 +221,26 @@ class Reader:
     def finish(self) -> Answer:
         """Return what is known once no more bytes come."""
         if not self._gave_up:
-            for document in self._split(self._pending, b"", True):
-                self.answer.take(document, is_whole=self._split is _document)
+            for event in self._split(self._pending, b"", True):
+                for document in _parse(event):
+                    self.answer.take(document, is_whole=self._split is _document)
         return self.answer
+
+    def _take(self, event: bytes) -> None:
+        """Learn from one event: most only add text, and are known by their bytes."""
+        answer = self.answer
+        written = self._repeats.text_bytes(event)
+        if written is not None:
+            answer.wrote(written)
+            return
+        for document in _parse(event):
+            before = answer.output_bytes, answer.model, answer.service_tier
+            answer.take(document)
+            if (answer.model, answer.service_tier) != before[1:]:
+                self._repeats.forget()
+            written = answer.output_bytes - before[0]
+            if written and self._repeats.looks() and not _tells_usage(document):
+                self._repeats.learn(event, written)
 
 
 def read_answer(body: bytes, content_type: str = "") -> Answer:
@@ -250,8 +255,8 @@ def read_answer(body: bytes, content_type: str = "") -> Answer:
     return answer
 
 
-Splitter = Callable[[bytearray, bytes, bool], Iterable[Json]]
-"""Takes further bytes, and whether they are the last; reads what is whole by now and keeps the rest."""
+Splitter = Callable[[bytearray, bytes, bool], Iterable[bytes]]
+"""Takes further bytes, and whether they are the last; gives what is whole by now and keeps the rest."""
 
 
 @lru_cache(maxsize=64)
@@ -262,21 +267,13 @@ def _splitter(content_type: str) -> Splitter:
     if kind == "application/vnd.amazon.eventstream":
         return _aws_messages
     if kind in ("application/x-ndjson", "application/jsonl"):
-        return _json_lines
+        return _lines
     return _document
 
 
-def _events(pending: bytearray, data: bytes, is_end: bool) -> Iterable[Json]:
+def _events(pending: bytearray, data: bytes, is_end: bool) -> list[bytes]:
     """Events of one data line each: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
-    found: list[Json] = []
-    for line in _lines(pending, data, is_end):
-        if line[:5] == b"data:":
-            found += _parse(line[5:])
-    return found
-
-
-def _json_lines(pending: bytearray, data: bytes, is_end: bool) -> Iterable[Json]:
-    return [document for line in _lines(pending, data, is_end) for document in _parse(line)]
+    return [line[5:].strip() for line in _lines(pending, data, is_end) if line[:5] == b"data:"]
 
 
 def _lines(pending: bytearray, data: bytes, is_end: bool) -> list[bytes]:
@@ -288,17 +285,17 @@ def _lines(pending: bytearray, data: bytes, is_end: bool) -> list[bytes]:
     return whole.split(b"\n") if newline else []
 
 
-def _document(pending: bytearray, data: bytes, is_end: bool) -> Iterable[Json]:
+def _document(pending: bytearray, data: bytes, is_end: bool) -> Iterable[bytes]:
     """One document, or the array that Gemini streams when it is not asked for events."""
     pending += data
     if not is_end:
         return ()
     whole = bytes(pending)
     pending.clear()
-    return _parse(whole)
+    return (whole,)
 
 
-def _aws_messages(pending: bytearray, data: bytes, is_end: bool) -> Iterator[Json]:
+def _aws_messages(pending: bytearray, data: bytes, is_end: bool) -> Iterator[bytes]:
     """Lengths, headers, payload, checksums: https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html."""
     pending += data
     while len(pending) >= 16:
@@ -310,21 +307,21 @@ def _aws_messages(pending: bytearray, data: bytes, is_end: bool) -> Iterator[Jso
             return
         payload = bytes(pending[12 + headers : total - 4])
         del pending[:total]
-        for document in _parse(payload):
-            yield from _invoked(document)
+        yield from _invoked(payload)
 
 
-def _invoked(document: Json) -> Iterator[Json]:
+def _invoked(payload: bytes) -> Iterator[bytes]:
     """InvokeModel puts the model's own event into base64."""
-    inner = document.get("bytes")
-    if not isinstance(inner, str):
-        yield document
+    if b'"bytes"' not in payload:
+        yield payload
         return
-    try:
-        content = base64.b64decode(inner)
-    except ValueError:
-        return
-    yield from _parse(content)
+    for document in _parse(payload):
+        inner = document.get("bytes")
+        if not isinstance(inner, str):
+            yield payload
+            return
+        with suppress(ValueError):
+            yield base64.b64decode(inner)
 
 
 _JSON = json.JSONDecoder()
@@ -372,18 +369,24 @@ def text_bytes(value: Any, key: str = "") -> int:
         for name, item in value.items():
             kind = type(item)
             if kind is str:
-                if name in _TEXT_KEYS:
+                if name in TEXT_KEYS:
                     total += _size(item)
             elif kind is dict or kind is list:
                 total += text_bytes(item, name)
         return total
     if kind is list:
         return sum([text_bytes(item, key) for item in value])
-    return _size(value) if kind is str and key in _TEXT_KEYS else 0
+    return _size(value) if kind is str and key in TEXT_KEYS else 0
 
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _tells_usage(event: Json) -> bool:
+    if "prompt_eval_count" in event or "eval_count" in event:
+        return True
+    return any(isinstance(_at(event, place), dict) for place in _USAGE_PLACES)
 
 
 def _at(document: Any, place: tuple[str, ...]) -> Any:

@@ -375,6 +375,9 @@ _NOTES: dict[str, Callable[[Json, str], Json]] = {
 # --- usage that was asked for -----------------------------------------------------------------------------
 
 
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+
+
 class UsageFilter:
     """Takes the chunk with the usage out of a chat stream: its `choices` are empty, and loops read the first.
 
@@ -387,6 +390,9 @@ class UsageFilter:
 
     def feed(self, data: bytes) -> bytes:
         """Return what the application may see of the next bytes."""
+        is_between = not (self._pending or self._is_dropping) and data[-1:] == b"\n"
+        if is_between and not _NO_CHOICES.search(data):
+            return data
         *lines, self._pending = (self._pending + data).split(b"\n")
         return b"".join(self._passed(lines))
 
@@ -407,7 +413,7 @@ class UsageFilter:
 
 
 def _is_usage_chunk(line: bytes) -> bool:
-    if not line.startswith(b"data:") or b'"usage"' not in line or b'"choices"' not in line:
+    if not line.startswith(b"data:") or not _NO_CHOICES.search(line):
         return False
     try:
         read = json.loads(line[5:])

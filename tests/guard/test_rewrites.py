@@ -311,7 +311,7 @@ def test_usage_is_asked_for_where_that_is_known_to_work() -> None:
         assert asking_for_usage(made) is made
 
 
-@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+@pytest.mark.parametrize("size", [0, 1, 7, 64, 10_000])
 def test_only_the_usage_chunk_is_hidden(size: int) -> None:
     """Whatever pieces the bytes come in, all others pass as they are."""
     chunks = [
@@ -322,7 +322,10 @@ def test_only_the_usage_chunk_is_hidden(size: int) -> None:
     events = [f"data: {json.dumps(chunk)}\r\n\r\n".encode() for chunk in chunks]
     stream = b"".join([b": ping\n\n", *events, b"data: [DONE]\n\n", b"data: cut o"])
     hidden = UsageFilter()
-    shown = b"".join(hidden.feed(stream[at : at + size]) for at in range(0, len(stream), size))
+    pieces = (
+        [stream[at : at + size] for at in range(0, len(stream), size)] if size else stream.splitlines(True)
+    )
+    shown = b"".join(map(hidden.feed, pieces))
     assert shown + hidden.finish() == stream.replace(events[2], b"")
 
 
