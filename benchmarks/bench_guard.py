@@ -321,10 +321,10 @@ def report(rounds: int, found: dict[tuple[str, str], Times]) -> list[str]:
         "",
         f"A bare call takes {percentile(found['bare sdk', 'sync'], 50):,.0f} us in the official client.",
         "",
-        f"An event is one of {CHUNKS}: what a stream adds, the call's own part included, by its events. A further",
-        f"event is what each adds beyond them, up to {LONG_CHUNKS}.",
+        f"An event is one of {CHUNKS}: what a stream adds, the call's own part included, by its events. A",
+        f"further event is what each adds beyond them, up to {LONG_CHUNKS}.",
         "",
-        "| added | call p50 us | in spans | call p99 us | async p50 us | stream event us | further event us |",
+        "| added | call p50 us | in spans | call p99 us | async p50 us | event p50 us | further event us |",
         "|---|---|---|---|---|---|---|",
     ]
     added = {name: additions(name, found) for name in CASES}
