@@ -8,7 +8,8 @@
 --            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out.
 -- Parts are multiplied by has_usage, not chosen by if: ClickHouse evaluates an if lazily by default, and a dozen of them over
 -- one chain of expressions take gigabytes. A name is looked up as LowCardinality, which is once per
--- name of an insert instead of once per attribute.
+-- name of an insert instead of once per attribute. What can be compared early is: what the engine takes to optimise an AND
+-- or OR, at each insert, grows with the steps before it.
 CREATE MATERIALIZED VIEW IF NOT EXISTS read_spans
 TO readings
 AS
@@ -19,6 +20,15 @@ WITH
             * EXCEPT (resource_attributes),
             attributes['gen_ai.usage.raw'] AS raw,
             attributes['ai.response.providerMetadata'] AS metadata,
+            lower(arrayStringConcat([
+                attributes['gen_ai.request.stream'],
+                attributes['gen_ai.is_streaming'],
+                attributes['llm.is_streaming']], ' ')) LIKE '%true%'
+                OR position(attributes['llm.invocation_parameters'], '"stream": true') > 0 AS is_stream,
+            arrayMap(
+                part -> toUInt32OrZero(part),
+                extractAll(extract(scope_version, '^[0-9]+(?:[^.]*\\.[0-9]+)*'), '(?:^|\\.)([0-9]+)')) AS version,
+            attributes['otel_cost.usage.source'] = 'partial' AS tells_a_part,
             arrayMap(
                 pair -> (
                     dictGet('attribute_names', 'field', pair.1::LowCardinality(String)),
@@ -43,7 +53,13 @@ WITH
     opened AS
     (
         SELECT
-            * EXCEPT (resource_payers),
+            * EXCEPT (resource_payers, scope_version, version, is_stream),
+            notEmpty(version) AS has_version,
+            scope_name IN ('opentelemetry.instrumentation.openai_v2', 'openinference.instrumentation.smolagents')
+                OR (scope_name = 'opentelemetry.instrumentation.openai.v1' AND has_version AND version < [0, 34])
+                OR (scope_name = 'openinference.instrumentation.anthropic' AND is_stream AND has_version AND version < [1])
+                OR (scope_name = 'openlit.otel.tracing' AND has_version AND version < [1, 33]) AS hides_cache,
+            scope_name = 'opentelemetry.instrumentation.anthropic' AND is_stream AS overstates_output,
             arrayMap(
                 pair -> (
                     dictGet('attribute_names', 'field', pair.1::LowCardinality(String)),
@@ -236,7 +252,15 @@ WITH
                 isNull(found_total),
                 -1000000000000000,
                 toInt64(found_total) - toInt64(ifNull(found_input, 0)) - toInt64(ifNull(found_output, 0))) AS unsaid_total,
-            first_amount > 0 AND upper(said['cost_currency']) NOT IN ('', 'USD') AS is_foreign
+            first_amount > 0 AND upper(said['cost_currency']) NOT IN ('', 'USD') AS is_foreign,
+            has_usage AND isNull(found_input) AND isNotNull(found_output) AND NOT ifNull(found_total >= found_output, false)
+                AS lacks_input,
+            has_usage AND isNotNull(found_input) AND isNull(found_output) AND NOT is_embedding
+                AND NOT ifNull(found_total >= found_input, false) AS lacks_output,
+            has_usage AND hides_cache AND isNull(counts['cache_read_tokens']) AND isNull(counts['cache_write_tokens'])
+                AS lacks_cache,
+            has_usage AND overstates_output AS has_too_much_output,
+            has_usage AND tells_a_part AS has_a_part
         FROM used
     ),
     corrected AS
@@ -252,15 +276,7 @@ WITH
                 OR has([0, toInt64(cache_read + cache_write)], unsaid_total - toInt64(said_reasoning)))
                 AS is_output_corrected,
             toInt64(least(ifNull(counts['audio_cache_read_tokens'], 0), cache_read)) AS audio_cache_read,
-            if(is_foreign, 0, arrayFirstIndex(cost -> ifNull(cost.1 > 0 OR (cost.1 = 0 AND cost.2), false), costs)) AS chosen,
-            lower(arrayStringConcat([
-                attributes['gen_ai.request.stream'],
-                attributes['gen_ai.is_streaming'],
-                attributes['llm.is_streaming']], ' ')) LIKE '%true%'
-                OR position(attributes['llm.invocation_parameters'], '"stream": true') > 0 AS is_stream,
-            arrayMap(
-                part -> toUInt32OrZero(part),
-                extractAll(extract(scope_version, '^[0-9]+(?:[^.]*\\.[0-9]+)*'), '(?:^|\\.)([0-9]+)')) AS version
+            if(is_foreign, 0, arrayFirstIndex(cost -> ifNull(cost.1 > 0 OR (cost.1 = 0 AND cost.2), false), costs)) AS chosen
         FROM totalled
     ),
     rooms AS
@@ -269,8 +285,7 @@ WITH
             *,
             said_input + if(is_exclusive OR is_input_corrected, 0, -toInt64(cache_read + cache_write)) AS uncached_input,
             said_output + if(is_output_corrected, said_reasoning, 0) AS total_output,
-            if(class = 'other' AND (has_usage OR chosen > 0), 'aggregate', class) AS final_class,
-            notEmpty(version) AS has_version
+            if(class = 'other' AND (has_usage OR chosen > 0), 'aggregate', class) AS final_class
         FROM corrected
     ),
     audible AS
@@ -280,7 +295,8 @@ WITH
             greatest(0, least(toInt64(ifNull(counts['audio_input_tokens'], 0)) - audio_cache_read, uncached_input))
                 AS audio_input,
             least(toInt64(said_reasoning), total_output) AS reasoning,
-            final_class IN ('model', 'aggregate') AS is_read
+            final_class IN ('model', 'aggregate') AS is_read,
+            is_read AND chosen > 0 AS has_cost
         FROM rooms
     ),
     parted AS
@@ -291,22 +307,13 @@ WITH
             least(toInt64(ifNull(counts['audio_output_tokens'], 0)), total_output - reasoning) AS audio_output,
             if(is_read, arrayFilter(mark -> mark != '', [
                 if(mapExists((field, count) -> isNull(count), counts), 'impossible_usage', ''),
-                if(has_usage AND isNull(found_input) AND isNotNull(found_output)
-                    AND NOT ifNull(found_total >= found_output, false), 'input_missing', ''),
-                if(has_usage AND isNotNull(found_input) AND isNull(found_output) AND NOT is_embedding
-                    AND NOT ifNull(found_total >= found_input, false), 'output_missing', ''),
+                if(lacks_input, 'input_missing', ''),
+                if(lacks_output, 'output_missing', ''),
                 if(is_input_corrected, 'input_excluded_cache', ''),
                 if(is_output_corrected, 'output_excluded_reasoning', ''),
-                if(has_usage AND isNull(counts['cache_read_tokens']) AND isNull(counts['cache_write_tokens']) AND (
-                    scope_name IN ('opentelemetry.instrumentation.openai_v2', 'openinference.instrumentation.smolagents')
-                    OR (scope_name = 'opentelemetry.instrumentation.openai.v1' AND has_version AND version < [0, 34])
-                    OR (scope_name = 'openinference.instrumentation.anthropic' AND is_stream
-                        AND has_version AND version < [1])
-                    OR (scope_name = 'openlit.otel.tracing' AND has_version AND version < [1, 33])),
-                    'cache_not_reported', ''),
-                if(has_usage AND is_stream AND scope_name = 'opentelemetry.instrumentation.anthropic',
-                    'output_overstated', ''),
-                if(has_usage AND attributes['otel_cost.usage.source'] = 'partial', 'partial', ''),
+                if(lacks_cache, 'cache_not_reported', ''),
+                if(has_too_much_output, 'output_overstated', ''),
+                if(has_a_part, 'partial', ''),
                 if(arrayExists((cost, index) -> isNull(cost.1) AND (
                     if(is_foreign, index < first_amount, chosen = 0 OR index < chosen)), costs, arrayEnumerate(costs)),
                     'impossible_cost', ''),
@@ -330,7 +337,7 @@ SELECT
     service_name,
     scope_name,
     final_class AS span_class,
-    final_class IN ('model', 'tool') OR has_usage OR (is_read AND chosen > 0) AS is_billable,
+    final_class IN ('model', 'tool') OR has_usage OR has_cost AS is_billable,
     if(is_read, substringUTF8(said['provider'], 1, 256), '') AS provider,
     if(is_read, substringUTF8(if(said['response_model'] != '', said['response_model'], said['request_model']), 1, 256), '')
         AS model,
@@ -366,8 +373,8 @@ SELECT
     has_usage * ifNull(counts['web_searches'], 0) AS web_searches,
     marks AS usage_marks,
     arrayExists(mark -> mark NOT IN ('input_excluded_cache', 'impossible_cost', 'currency_not_usd'), marks) AS is_estimate,
-    if(is_read AND chosen > 0, costs[chosen].1, NULL) AS reported_cost_usd,
-    multiIf(NOT is_read OR chosen = 0, '', costs[chosen].2, 'provider', 'emitter') AS reported_by,
+    if(has_cost, costs[chosen].1, NULL) AS reported_cost_usd,
+    multiIf(NOT has_cost, '', costs[chosen].2, 'provider', 'emitter') AS reported_by,
     toDecimal128OrNull(said['span_cost_usd'], 12) AS span_cost_usd,
     toDecimal128OrNull(said['span_list_cost_usd'], 12) AS span_list_cost_usd,
     said['span_price_status'] AS span_price_status,
