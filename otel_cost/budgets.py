@@ -168,6 +168,12 @@ class ExecutionLimits:
         others = [value for name, value in self.values().items() if name != "max_calls_per_tool"]
         return any(value is not None for value in (*others, *tools))
 
+    @property
+    def limits_steps(self) -> bool:
+        """Whether calls, tokens or time are limited, which the processes of an execution count together."""
+        counted = (self.max_model_calls, self.max_tool_calls, self.max_total_tokens, self.max_wall_time_s)
+        return any(limit is not None for limit in (*counted, *self.max_calls_per_tool.values()))
+
     def values(self) -> dict[str, Any]:
         """Return the limits by name."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
@@ -547,6 +553,12 @@ class Policy:
         """Whether any execution can be stopped at all: without a limit none is."""
         tables = (self.execution, *self.agents.values(), *self.features.values())
         return any(limits.is_limited for limits in tables)
+
+    @property
+    def limits_steps(self) -> bool:
+        """Whether the calls, tokens or time of any execution are limited."""
+        limits = (self.execution, *self.agents.values(), *self.features.values())
+        return any(each.limits_steps for each in limits)
 
     def limits_for(self, *, agent: str = "", feature: str = "") -> ExecutionLimits:
         """Return what an execution is held to: of all limits that apply, the lowest.

@@ -24,6 +24,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from otel_cost.ledger import Tally
 from otel_cost.money import usd_text
 
 IDENTICAL_CALLS = "identical_calls"
@@ -260,6 +261,15 @@ def similarity_ratio(one: frozenset[int], other: frozenset[int]) -> float:
     return len(shared & union) / len(union)
 
 
+Exchange = Callable[[float, Mapping[str, int]], Tally | None]
+"""Tells other processes of an execution its age in s, and what was counted since they were told last.
+
+Returns what all of them counted; None where that is not known.
+"""
+MODEL_CALLS, TOOL_CALLS, TOKENS, COST, TOOL = "model_calls", "tool_calls", "tokens", "cost_picousd", "tool:"
+"""Names of what is counted; the last one begins that of a tool's calls."""
+
+
 class Watch:
     """Watches one execution. Safe under threads.
 
@@ -272,9 +282,12 @@ class Watch:
     __slots__ = (
         "_clock",
         "_conversations",
+        "_head_start_s",
         "_lock",
         "_number",
+        "_others",
         "_started_at_s",
+        "_told",
         "_tools",
         "cost_picousd",
         "model_calls",
@@ -292,30 +305,44 @@ class Watch:
         self.model_calls = self.tool_calls = self.tokens = self.cost_picousd = 0
         self._clock, self._started_at_s = clock, clock()
         self._tools: dict[str, int] = {}
+        self._others: Mapping[str, int] = {}
+        self._told: Mapping[str, int] = {}
+        self._head_start_s = 0.0
         self._conversations = conversations or _Conversations(limits or thresholds())
         self._number = next(_numbers)
         self._lock = threading.Lock()
 
-    def begin(self, limits: StepLimits, *, depth: int = 0) -> list[Finding]:
+    def begin(self, limits: StepLimits, *, depth: int = 0, exchange: Exchange | None = None) -> list[Finding]:
         """Count a model call that is about to be sent; return the limits it would pass.
 
         Tools run before anybody asks, so of them a limit is passed by the one call too many; the request that
         carries its result is the first that can be stopped.
+
+        Args:
+            exchange: Where other processes count, too.
         """
         with self._lock:
             self.model_calls += 1
+            self._exchange(exchange)
             return list(self._passed(limits, depth))
 
-    def take_back(self) -> None:
+    def take_back(self, exchange: Exchange | None = None) -> None:
         """Uncount a model call that was begun and not sent."""
         with self._lock:
             self.model_calls = max(0, self.model_calls - 1)
+            self._exchange(exchange)
 
-    def answered(self, call: ModelCallOutcome) -> list[Finding]:
+    def share(self, exchange: Exchange) -> None:
+        """Tell what was counted before another process begins to."""
+        with self._lock:
+            self._exchange(exchange)
+
+    def answered(self, call: ModelCallOutcome, exchange: Exchange | None = None) -> list[Finding]:
         """Take a model call that ended; return the patterns it completes."""
         with self._lock:
             self.cost_picousd += call.cost_picousd
             self.tokens += call.input_tokens + call.output_tokens
+            self._exchange(exchange)
             conversation = self._conversations.of(self._number, call.conversation)
             return list(conversation.answered(call))
 
@@ -330,9 +357,13 @@ class Watch:
             return list(conversation.stepped(step))
 
     def after_fork(self) -> None:
-        """Take new locks: in a forked child the old ones may belong to threads it has not."""
+        """Take new locks: in a forked child the old ones may belong to threads it has not.
+
+        What was counted before the fork, the parent tells.
+        """
         self._lock = threading.Lock()
         self._conversations.after_fork()
+        self._told = self._counted()
 
     def _count(self, tool: str) -> None:
         self.tool_calls += 1
@@ -341,35 +372,58 @@ class Watch:
             others = (name for name in self._tools if name != tool)
             del self._tools[min(others, key=self._tools.__getitem__)]
 
+    def _counted(self) -> dict[str, int]:
+        """Return what this process counted."""
+        tools = {f"{TOOL}{name}": calls for name, calls in self._tools.items()}
+        amounts = (self.model_calls, self.tool_calls, self.tokens, self.cost_picousd)
+        return {**dict(zip((MODEL_CALLS, TOOL_CALLS, TOKENS, COST), amounts, strict=True)), **tools}
+
+    def _exchange(self, exchange: Exchange | None) -> None:
+        """Tell other processes what is new here, and learn what they counted."""
+        if exchange is None:
+            return
+        own, age_s = self._counted(), self._clock() - self._started_at_s
+        told = exchange(age_s, {name: value - self._told.get(name, 0) for name, value in own.items()})
+        if told is not None:
+            self._told = own
+            self._others = {name: value - own.get(name, 0) for name, value in told.counts.items()}
+            self._head_start_s = max(self._head_start_s, told.age_s - age_s)
+
     def _passed(self, limits: StepLimits, depth: int) -> Iterator[Finding]:
-        if (limit := limits.max_model_calls) is not None and self.model_calls > limit:
-            yield self._limit("max_model_calls", f"model call {self.model_calls}", limit, self.model_calls)
-        if (limit := limits.max_tool_calls) is not None and self.tool_calls > limit:
-            yield self._limit("max_tool_calls", f"{self.tool_calls} tool calls", limit, self.tool_calls)
+        others = self._others
+        calls = self.model_calls + others.get(MODEL_CALLS, 0)
+        if (limit := limits.max_model_calls) is not None and calls > limit:
+            yield self._limit("max_model_calls", f"model call {calls}", limit, calls)
+        calls = self.tool_calls + others.get(TOOL_CALLS, 0)
+        if (limit := limits.max_tool_calls) is not None and calls > limit:
+            yield self._limit("max_tool_calls", f"{calls} tool calls", limit, calls)
         if limits.max_calls_per_tool:
             yield from self._tools_passed(limits)
-        if (limit := limits.max_total_tokens) is not None and self.tokens >= limit:
-            yield self._limit("max_total_tokens", f"{self.tokens} tokens", limit, self.tokens)
+        tokens = self.tokens + others.get(TOKENS, 0)
+        if (limit := limits.max_total_tokens) is not None and tokens >= limit:
+            yield self._limit("max_total_tokens", f"{tokens} tokens", limit, tokens)
         if limits.max_wall_time_s is not None:
             yield from self._time_passed(limits.max_wall_time_s)
         if (limit := limits.max_depth) is not None and depth > limit:
             yield self._limit("max_depth", f"depth {depth}", limit, depth)
 
     def _tools_passed(self, limits: StepLimits) -> Iterator[Finding]:
-        for tool, calls in self._tools.items():
-            limit = limits.calls_of(tool)
+        theirs = {name[len(TOOL) :]: calls for name, calls in self._others.items() if name.startswith(TOOL)}
+        for tool in {**self._tools, **theirs}:
+            calls, limit = self._tools.get(tool, 0) + theirs.get(tool, 0), limits.calls_of(tool)
             if limit is not None and calls > limit:
                 yield self._limit("max_calls_per_tool", f"{calls} calls of {tool}", limit, calls, tool)
 
     def _time_passed(self, limit_s: float) -> Iterator[Finding]:
-        elapsed_s = self._clock() - self._started_at_s
+        elapsed_s = self._clock() - self._started_at_s + self._head_start_s
         if elapsed_s >= limit_s:
             yield self._limit("max_wall_time_s", f"{elapsed_s:.1f} s", limit_s, int(elapsed_s))
 
     def _limit(self, name: str, told: str, limit: float, value: int, subject: str = "") -> Finding:
-        cost = f"the execution has cost ${usd_text(self.cost_picousd)} so far"
+        cost_picousd = self.cost_picousd + self._others.get(COST, 0)
+        cost = f"the execution has cost ${usd_text(cost_picousd)} so far"
         message = f"{name}: {told}, where {limit} are allowed; {cost}"
-        return Finding(LIMIT + name, message, self.cost_picousd, value, subject)
+        return Finding(LIMIT + name, message, cost_picousd, value, subject)
 
 
 class Watches:

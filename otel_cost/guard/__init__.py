@@ -13,7 +13,7 @@ import signal
 import time
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from typing import NamedTuple
 
 from opentelemetry import trace
@@ -39,7 +39,7 @@ from otel_cost.budgets import (
     match,
 )
 from otel_cost.containment import contained, count
-from otel_cost.detectors import LIMIT, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
+from otel_cost.detectors import LIMIT, Exchange, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, thinks
@@ -51,7 +51,7 @@ from otel_cost.guard.rewrites import Change
 from otel_cost.guard.spans import Unmetered
 from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
-from otel_cost.ledger import Hold, Ledger, Refusal
+from otel_cost.ledger import Hold, Ledger, Refusal, Tally
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
@@ -212,6 +212,7 @@ class Guard:
 
     Attributes:
         refusals: Calls refused, or in the modes `shadow` and `warn` those that would have been.
+        limits_steps: Whether the processes of some execution have steps to count together.
     """
 
     def __init__(
@@ -227,6 +228,7 @@ class Guard:
         self.watches = Watches(thresholds(policy.detectors.thresholds))
         self.unmetered = Unmetered(self)
         self.refusals = 0
+        self.limits_steps = policy.limits_steps
         self._mode, self._root = policy.guard.mode, root
         self._is_strict = policy.guard.bound == STRICT
         self._process_payer = payer_of_environment(os.environ)
@@ -424,7 +426,8 @@ class Guard:
             is_failed,
             conversation=ticket.conversation,
         )
-        for finding in self.watches.of(ticket.budget.execution_id).answered(outcome):
+        watch, exchange = self.watches.of(ticket.budget.execution_id), self._exchange(ticket.budget)
+        for finding in watch.answered(outcome, exchange):
             if self._speak(ticket.budget, finding) == KILL:
                 self.records.doom(ticket.budget.execution_id, finding)
 
@@ -466,7 +469,7 @@ class Guard:
             way, hold = yield from self._reserve(call, budget)
         except BaseException:
             if watch is not None:
-                watch.take_back()
+                watch.take_back(self._exchange(budget))
             raise
         held_tokens = way.bound.output_tokens
         if hold is not None and way.cost_picousd:
@@ -493,10 +496,39 @@ class Guard:
         """
         try:
             step, watch = read_step(call), self.watches.of(budget.execution_id)
-            return step, watch, [*watch.stepped(step), *watch.begin(limits, depth=budget.depth)]
+            findings, exchange = watch.stepped(step), self._exchange(budget, call)
+            return step, watch, [*findings, *watch.begin(limits, depth=budget.depth, exchange=exchange)]
         except Exception as error:
             self.failed(call, error, doing="watch an execution")
             return Step(), None, []
+
+    def _exchange(self, budget: Budget, call: ModelCall | None = None) -> Exchange | None:
+        """Return how to count steps together with other processes of an execution; None where there are none.
+
+        Args:
+            call: What is let through, or not, where that fails; None: it is counted only.
+        """
+        file = self.ledger.shared_in(budget.scope) if self.limits_steps else None
+        if file is None:
+            return None
+
+        def exchange(age_s: float, counts: Mapping[str, int]) -> Tally | None:
+            doing = "count steps together with other processes"
+            try:
+                return file.tally(budget.execution_id, age_s, counts)
+            except Exception as error:
+                if call is None:
+                    count(doing, error)
+                else:
+                    self.failed(call, error, doing=doing)
+                return None
+
+        return exchange
+
+    def share_steps(self, budget: Budget) -> None:
+        """Tell what an execution did so far, before a child process of it begins to count."""
+        if exchange := self._exchange(budget):
+            self.watches.of(budget.execution_id).share(exchange)
 
     def _reserve(self, call: ModelCall, budget: Budget) -> Generator[float, None, tuple[Way, Hold | None]]:
         """Yield how long to wait; return how the call is sent, and its hold; None where it passes without."""

@@ -66,7 +66,7 @@ def variables() -> dict[str, str]:
     if budget.limit_picousd is not None:
         said["limit_picousd"] = budget.limit_picousd
     found = {**carried(), INHERITED: urlencode({**said, **payer_of_context().attributes()})}
-    path = _shared(guard, budget.scope)
+    path = _shared(guard, budget)
     return {**found, LEDGER: str(path)} if path else found
 
 
@@ -88,20 +88,23 @@ def _guard() -> Guard | None:
     return clients.current()
 
 
-def _shared(guard: Guard, scope: str) -> Path | None:
-    """Let other processes spend from a scope. Returns the file they share, if there is one."""
+def _shared(guard: Guard, budget: Budget) -> Path | None:
+    """Let other processes spend a budget, and count with us. Returns the file they share, if there is one."""
     from otel_cost.ledger.shared import SharedLedger
     from otel_cost.ledger.sqlite import SqliteLedger
 
-    if not isinstance(guard.ledger, SharedLedger):
-        return guard.ledger.path if isinstance(guard.ledger, SqliteLedger) else None
+    ledger, path = guard.ledger, None
     try:
-        return guard.ledger.share(scope)
+        if isinstance(ledger, SharedLedger):
+            path = ledger.share(budget.scope, even_unlimited=guard.limits_steps)
+        elif isinstance(ledger, SqliteLedger):
+            path = ledger.path
+        guard.share_steps(budget)
     except ConfigError as error:
         logger.warning("a child process does not share its execution's budget: %s", error)
     except Exception as error:
         count("share a budget with a child process", error)
-    return None
+    return path
 
 
 def _expect(pid: int | None) -> None:

@@ -7,6 +7,7 @@ Amounts are whole pico-dollars (1e-12 USD).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -55,6 +56,26 @@ class Refusal(NamedTuple):
     asked_picousd: int
 
 
+class Tally(NamedTuple):
+    """What all processes of an execution did.
+
+    Attributes:
+        age_s: Seconds since the first of them began.
+        counts: How much of what.
+    """
+
+    age_s: float
+    counts: Mapping[str, int]
+
+
+class Tallying(Protocol):
+    """Counts what the processes of an execution do."""
+
+    def tally(self, execution_id: str, age_s: float, counts: Mapping[str, int]) -> Tally:
+        """Add what one of them did, and how long it has known of the execution. Returns what all did."""
+        ...
+
+
 class Ledger(Protocol):
     """What the guard needs of a ledger. Every method may be called from any thread."""
 
@@ -84,4 +105,8 @@ class Ledger(Protocol):
 
     def balance(self, scope: str) -> Balance:
         """Return how a scope stands; an unknown one has spent nothing."""
+        ...
+
+    def shared_in(self, scope: str) -> Tallying | None:
+        """Return where processes that share a scope count what they do; None where no others share it."""
         ...

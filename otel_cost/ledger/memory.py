@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from otel_cost.ledger import CLOSED, EXPIRED, OPEN, Balance, Hold, Ledger, Refusal
+from otel_cost.ledger import CLOSED, EXPIRED, OPEN, Balance, Hold, Ledger, Refusal, Tallying
 
 HOLD_TTL_S = 3_600.0
 """When a hold counts as spent: longer than any client waits, the SDKs give up after 10 minutes."""
@@ -49,7 +49,7 @@ class _Account:
         return Balance(self.limit_picousd, self.settled_picousd, self.reserved_picousd)
 
 
-class Taker(Ledger, Protocol):
+class Taker(Ledger, Tallying, Protocol):
     """A ledger that can take over scopes of this one."""
 
     def put(self, scopes: Sequence[tuple[str, str, Balance]], holds: Sequence[Hold]) -> list[Hold]:
@@ -174,6 +174,10 @@ class MemoryLedger:
                 self._check_is_here(scope)
             return account.balance() if account else Balance(None, 0, 0)
 
+    def shared_in(self, scope: str) -> Taker | None:
+        """Return the ledger that a scope was handed over to."""
+        return self._moved.get(scope)
+
     @property
     def open_holds(self) -> int:
         """Holds that are neither closed nor expired."""
@@ -182,22 +186,23 @@ class MemoryLedger:
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def move(self, scope: str, to: Callable[[], Taker]) -> Taker | None:
+    def move(self, scope: str, to: Callable[[], Taker], *, even_unlimited: bool = False) -> Taker | None:
         """Hand a scope over to another ledger, with what is around and inside of it and their open holds.
 
         From now on this ledger answers `Moved` for them. Nothing changes when the other ledger fails.
 
         Args:
             to: Gives the other ledger, once it is needed.
+            even_unlimited: Hand over what nothing limits, too.
 
         Returns:
-            The ledger that has it; None where nothing limits the scope, which stays.
+            The ledger that has it; None where nothing limits the scope, and it stays.
         """
         with self._lock:
             if scope in self._moved:
                 return self._moved[scope]
             chain = self._account(scope).chain()
-            if all(account.limit_picousd is None for account in chain):
+            if not even_unlimited and all(account.limit_picousd is None for account in chain):
                 return None
             accounts = [each for each in self._accounts.values() if each.chain()[-1] is chain[-1]]
             accounts.sort(key=lambda each: len(each.chain()))

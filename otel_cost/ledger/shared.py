@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from otel_cost.containment import contained
-from otel_cost.ledger import Balance, Hold, Refusal
+from otel_cost.ledger import Balance, Hold, Refusal, Tallying
 from otel_cost.ledger.memory import MemoryLedger, Moved
 from otel_cost.ledger.owners import own_directory
 from otel_cost.ledger.sqlite import SqliteLedger
@@ -46,13 +46,16 @@ class SharedLedger:
         """The files in which something is shared."""
         return tuple(self._files)
 
-    def share(self, scope: str) -> Path | None:
+    def share(self, scope: str, *, even_unlimited: bool = False) -> Path | None:
         """Let other processes spend from a scope.
 
+        Args:
+            even_unlimited: Where nothing limits the scope, there is still what its processes count.
+
         Returns:
-            The file that they join; None where nothing limits the scope.
+            The file that they join; None where nothing limits the scope, and it is not shared.
         """
-        found = self.memory.move(scope, self._file)
+        found = self.memory.move(scope, self._file, even_unlimited=even_unlimited)
         return found.path if isinstance(found, SqliteLedger) else None
 
     def join(self, path: Path, scope: str) -> None:
@@ -127,6 +130,10 @@ class SharedLedger:
             return self.memory.balance(scope)
         except Moved as moved:
             return moved.ledger.balance(scope)
+
+    def shared_in(self, scope: str) -> Tallying | None:
+        """Return the file that a scope is in; None while it is in memory."""
+        return self.memory.shared_in(scope)
 
     @property
     def open_holds(self) -> int:

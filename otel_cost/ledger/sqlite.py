@@ -12,14 +12,14 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from otel_cost.errors import ConfigError
-from otel_cost.ledger import CLOSED, Balance, Hold, Refusal
+from otel_cost.ledger import CLOSED, Balance, Hold, Refusal, Tally
 from otel_cost.ledger.memory import HOLD_TTL_S, MAX_SCOPES, check_amount
 from otel_cost.ledger.owners import check_is_own, is_alive, name_of
 
@@ -30,6 +30,8 @@ BUSY_S = 30.0
 SWEEP_S = 0.5
 """How often somebody who only asks for a balance looks for owners that died. A refusal always does."""
 SCOPES_PER_PURGE = 256
+MAX_COUNTS = 256
+"""Names counted of one execution; what comes after them is not."""
 FORK_WAIT_S = 5.0
 """How long a fork waits for a step of another thread; a signal handler that forks would wait for itself."""
 
@@ -52,14 +54,33 @@ CREATE TABLE IF NOT EXISTS holds (
     is_open INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS processes (process TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS executions (
+    execution_id TEXT PRIMARY KEY,
+    began_at_s REAL NOT NULL,
+    touched_at_s REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counts (
+    execution_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    count TEXT NOT NULL,
+    PRIMARY KEY (execution_id, name)
+) WITHOUT ROWID;
 """
 # Amounts are decimal text: an INTEGER of SQLite ends at 9.2 million USD in pico-dollars, and then is a float.
+# So are counts, of which one is an amount.
 _READ_SCOPE = "SELECT around, limit_picousd, settled_picousd, reserved_picousd FROM scopes WHERE scope = ?"
 _ADD_SCOPE = "INSERT INTO scopes VALUES (?, ?, ?, ?, ?, ?)"
 _SET_SCOPE = "UPDATE scopes SET settled_picousd = ?, reserved_picousd = ?, touched_at_s = ? WHERE scope = ?"
 _SET_LIMIT = "UPDATE scopes SET limit_picousd = ?, touched_at_s = ? WHERE scope = ?"
 _ADD_HOLD = "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, 1)"
 _READ_HOLD = "SELECT is_open FROM holds WHERE hold = ?"
+_SET_EXECUTION = """
+    INSERT INTO executions VALUES (?, ?, ?) ON CONFLICT (execution_id) DO UPDATE SET
+        began_at_s = min(began_at_s, excluded.began_at_s), touched_at_s = excluded.touched_at_s
+"""
+_READ_EXECUTION = "SELECT began_at_s FROM executions WHERE execution_id = ?"
+_READ_COUNTS = "SELECT name, count FROM counts WHERE execution_id = ?"
+_SET_COUNT = "INSERT OR REPLACE INTO counts VALUES (?, ?, ?)"
 _UNUSED = """
     NOT EXISTS (SELECT 1 FROM holds WHERE holds.scope = scopes.scope AND is_open)
     AND NOT EXISTS (SELECT 1 FROM scopes AS inside WHERE inside.around = scopes.scope)
@@ -71,6 +92,14 @@ _PURGE_MANY = f"""
         LIMIT max(0, (SELECT count(*) FROM scopes) - ?)
     )
 """  # noqa: S608 (constants only)
+
+_PURGE_EXECUTIONS = """
+    DELETE FROM executions WHERE touched_at_s < ? OR execution_id IN (
+        SELECT execution_id FROM executions ORDER BY touched_at_s
+        LIMIT max(0, (SELECT count(*) FROM executions) - ?)
+    )
+"""
+_PURGE_COUNTS = "DELETE FROM counts WHERE execution_id NOT IN (SELECT execution_id FROM executions)"
 
 
 class _Row(NamedTuple):
@@ -207,6 +236,23 @@ class SqliteLedger:
             self._sweep(db, now)
             found = self._read(db, scope)
             return found.balance if found else Balance(None, 0, 0)
+
+    def shared_in(self, scope: str) -> SqliteLedger:
+        """Return this: other processes may share any scope of a file."""
+        return self
+
+    def tally(self, execution_id: str, age_s: float, counts: Mapping[str, int]) -> Tally:
+        """Add what one process of an execution did. Returns what all of them did."""
+        now = self._clock()
+        with self._transaction() as db:
+            db.execute(_SET_EXECUTION, (execution_id, now - age_s, now))
+            ((began_at_s,),) = db.execute(_READ_EXECUTION, (execution_id,))
+            total = {name: int(known) for name, known in db.execute(_READ_COUNTS, (execution_id,))}
+            for name, more in counts.items():
+                if more and (name in total or len(total) < MAX_COUNTS):
+                    total[name] = total.get(name, 0) + more
+                    db.execute(_SET_COUNT, (execution_id, name, str(total[name])))
+        return Tally(max(age_s, now - began_at_s), total)
 
     @property
     def open_holds(self) -> int:
@@ -358,6 +404,8 @@ class SqliteLedger:
         self._sweep(db, now)
         db.execute(_PURGE_OLD, (now - self._scope_ttl_s,))
         db.execute(_PURGE_MANY, (self._max_scopes,))
+        db.execute(_PURGE_EXECUTIONS, (now - self._scope_ttl_s, self._max_scopes))
+        db.execute(_PURGE_COUNTS)
         db.execute("DELETE FROM holds WHERE scope NOT IN (SELECT scope FROM scopes)")
         db.execute("DELETE FROM holds WHERE NOT is_open AND expires_at_s < ?", (now - self._scope_ttl_s,))
         known = [name for (name,) in db.execute("SELECT process FROM processes")]

@@ -24,6 +24,7 @@ from otel_cost.fake_provider import FakeProvider, Reply
 from otel_cost.guard import Guard, children, clients
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.ledger.shared import SharedLedger
+from otel_cost.ledger.sqlite import SqliteLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
@@ -109,6 +110,65 @@ def test_a_task_of_a_pool_belongs_to_whoever_submits_it(method: str, guard: Guar
             second = pool.submit(workers.who).result()
     assert first[1:] == ("one", "search")
     assert second == (first[0], "two", "ads")
+
+
+@pytest.fixture
+def step_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A limit of twelve model calls and no budget, in force here and in whatever starts from here."""
+    monkeypatch.setenv("OTEL_COST_MAX_MODEL_CALLS", "12")
+    clients.uninstall()
+    clients.install(Guard(Policy.load(max_model_calls=12), SharedLedger(), BOOK))
+    yield 12
+    clients.uninstall()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_processes_count_their_steps_together(
+    method: str, guard: Guard, provider: FakeProvider, step_limit: int
+) -> None:
+    """What the parent did before counts, and what children did counts for the parent; no budget is needed."""
+    made = multiprocessing.get_context(method)
+    with execution("run"):
+        assert workers.call(provider.openai_url, 3) == 3
+        running = [made.Process(target=workers.call, args=(provider.openai_url, 25)) for _ in range(4)]
+        for process in running:
+            process.start()
+        for process in running:
+            process.join()
+        assert workers.call(provider.openai_url, 3) == 0
+    assert [process.exitcode for process in running] == [0] * 4
+    assert provider.count() == step_limit
+    with execution("another"):
+        assert workers.call(provider.openai_url, 3) == 3
+
+
+def test_steps_are_counted_here_where_they_cannot_be_counted_together(
+    guard: Guard, provider: FakeProvider, step_limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that fails takes no agent with it, and no limit of this process either."""
+
+    def fails(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(SqliteLedger, "tally", fails)
+    with execution("run"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+        assert workers.call(provider.openai_url, 25) == step_limit
+
+
+def test_where_the_policy_denies_a_file_that_fails_ends_it(
+    guard: Guard, provider: FakeProvider, step_limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`on_failure: deny` lets nothing pass that could not be counted."""
+    clients.uninstall()
+    policy = Policy.load(max_model_calls=step_limit, on_failure="deny")
+    clients.install(Guard(policy, SharedLedger(), BOOK))
+    with execution("run"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+        assert workers.call(provider.openai_url, 2) == 2
+        monkeypatch.setattr(SqliteLedger, "tally", lambda *_: 1 / 0)
+        assert workers.call(provider.openai_url, 2) == 0
+    assert provider.count() == 2
 
 
 def test_a_fork_in_the_middle_of_a_call(guard: Guard, provider: FakeProvider) -> None:
