@@ -15,7 +15,7 @@ from rich.table import Table
 
 from otel_cost import policy_report
 from otel_cost.budgets import LEVELS, NO_LIMIT_ADVICE, Policy
-from otel_cost.cli.options import StoreOption
+from otel_cost.cli.options import JsonOption, StoreOption
 from otel_cost.errors import ConfigError
 from otel_cost.pricing import PriceBook
 
@@ -40,7 +40,6 @@ STATUS_COLUMNS = (
 )
 """What a terminal shows of a budget; `--json` shows all of it."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 File = Annotated[
     Path | None,
     typer.Argument(metavar="FILE", help="The policy.", show_default=False),
@@ -48,7 +47,7 @@ File = Annotated[
 
 
 @budgets_app.command("check")
-def check(file: File = None, as_json: AsJson = False) -> None:
+def check(file: File = None, as_json: JsonOption = False) -> None:
     """Check the policy and the price files it names, and tell every problem. Exit code 1 when there is one.
 
     Without FILE it is the policy in force: OTEL_COST_POLICY, else otel-cost.yaml here, and the variables.
@@ -88,7 +87,7 @@ def explain(
     user: Annotated[str, typer.Option(help="Started by this user.")] = "",
     team: Annotated[str, typer.Option(help="Paid by this team.")] = "",
     organization: Annotated[str, typer.Option(help="Paid by this organization.")] = "",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show which limits hold for an execution, where each is written, and what happens when it is reached."""
     policy = Policy.load(file)
@@ -122,7 +121,7 @@ def status(
     ] = "",
     at: Annotated[str, typer.Option(help="As of 2026-01-31, or with a time, UTC.", show_default="now")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Lines at most.")] = 100,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
     """Show what is used of each budget above executions, where it leads, and when it is exhausted.

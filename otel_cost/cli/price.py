@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from otel_cost import price_list
-from otel_cost.cli.options import DsnOption
+from otel_cost.cli.options import DsnOption, JsonOption
 from otel_cost.config import Config
 from otel_cost.errors import ConfigError
 from otel_cost.price_batch import moment, price_call, price_lines
@@ -34,7 +34,6 @@ SUBJECTS = {"model": "models", "rates": "rate periods", "tool": "tools"}
 SHOWN_CHANGES = 20
 """Rates shown one by one; a new catalogue has hundreds."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Tokens = Annotated[int | None, typer.Option(min=0, show_default=False)]
 
 
@@ -67,7 +66,7 @@ def price(
     batch: Annotated[
         str | None, typer.Option(metavar="FILE", help="Price each line of JSON of a file; - for stdin.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what a model call costs, at the rates in force when it was made."""
     if (model is None) == (batch is None):
@@ -136,7 +135,7 @@ def _print_json(value: object) -> None:
 def list_prices(
     provider: Annotated[str, typer.Option(help="Only this provider.")] = "",
     model: Annotated[str, typer.Option(help="Only models whose name contains this.")] = "",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the models and their rates in force now."""
     rows = list(price_list.current(load_book(), provider, model, datetime.now(tz=timezone.utc)))
@@ -155,7 +154,7 @@ def list_prices(
 def show_prices(
     model: Annotated[str, typer.Argument(help="The model as a span names it.")],
     provider: Annotated[str, typer.Option(help="The provider as a span names it.")] = "",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show every rate of one model: dates, thresholds, service tiers, source."""
     found = price_list.history(load_book(), model, provider)
@@ -185,7 +184,7 @@ def check_prices(
     store: Annotated[
         str | None, typer.Option(envvar="OTEL_COST_STORE", help="Also list the models it has no price for.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check the price book: its age, its size, the user's files, and the models seen without a price."""
     book = load_book()
@@ -245,7 +244,7 @@ def push_prices(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
     store: DsnOption = None,
 ) -> None:
     """Bring this book, your price files included, to the store, which prices spans by it from then on.
