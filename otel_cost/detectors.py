@@ -386,7 +386,7 @@ class Watch:
         told = exchange(age_s, {name: value - self._told.get(name, 0) for name, value in own.items()})
         if told is not None:
             self._told = own
-            self._others = {name: value - own.get(name, 0) for name, value in told.counts.items()}
+            self._others = {name: max(0, value - own.get(name, 0)) for name, value in told.counts.items()}
             self._head_start_s = max(self._head_start_s, told.age_s - age_s)
 
     def _passed(self, limits: StepLimits, depth: int) -> Iterator[Finding]:

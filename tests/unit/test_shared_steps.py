@@ -126,6 +126,16 @@ def test_what_cannot_be_told_now_is_told_later(file: SqliteLedger) -> None:
     assert [each.count for each in one.begin(limits, exchange=sharing(file))] == [4]
 
 
+def test_a_file_that_forgot_takes_nothing_back(file: SqliteLedger) -> None:
+    """What a process counted itself goes on to count, whatever the file still knows."""
+    limits = ExecutionLimits(max_model_calls=2)
+    watch = Watch()
+    watch.begin(limits, exchange=sharing(file))
+    watch.begin(limits, exchange=sharing(file))
+    file.tally("run", 0, {"model_calls": -2})
+    assert [each.count for each in watch.begin(limits, exchange=sharing(file))] == [3]
+
+
 def test_a_forked_child_tells_only_what_it_adds(file: SqliteLedger) -> None:
     """It has its parent's counts, which the parent tells."""
     limits = ExecutionLimits(max_model_calls=3)
