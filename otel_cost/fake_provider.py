@@ -538,7 +538,25 @@ def _openai_output(call: Call) -> list[Json]:
         ]
     content = [{"type": "output_text", "text": call.reply.text, "annotations": [], "logprobs": []}]
     message = {"id": f"msg_{call.number:04d}", "type": "message", "role": "assistant", "status": "completed"}
-    return [message | {"content": content}]
+    return [*_openai_searches(call), message | {"content": content}]
+
+
+def _openai_searches(call: Call) -> list[Json]:
+    """Return the web searches that are billed, and the page opened after each, which is not."""
+    actions: list[Json] = [
+        {"type": "search", "query": "of what"},
+        {"type": "open_page", "url": "https://example.com/"},
+    ]
+    return [
+        {
+            "id": _call_id(call, 2 * index + step, "ws"),
+            "type": "web_search_call",
+            "status": "completed",
+            "action": action,
+        }
+        for index in range(call.reply.usage.web_searches)
+        for step, action in enumerate(actions)
+    ]
 
 
 def _openai_response(call: Call, status: str = "completed") -> Json:
@@ -575,6 +593,12 @@ def _openai_responses_stream(call: Call) -> Iterator[Event]:
 
 def _openai_item_events(index: int, item: Json, pieces: list[str]) -> list[Event]:
     place: Json = {"output_index": index, "item_id": item["id"]}
+    if item["type"] == "web_search_call":
+        begun = (
+            "response.output_item.added",
+            {"output_index": index, "item": item | {"status": "in_progress"}},
+        )
+        return [begun, ("response.output_item.done", {"output_index": index, "item": item})]
     is_call = item["type"] == "function_call"
     empty: Json = {"arguments": ""} if is_call else {"content": []}
     started: Json = item | empty | {"status": "in_progress"}

@@ -77,6 +77,7 @@ class Cost(NamedTuple):
         unsaid: The usage, where the span of the call has no way to know it: of an answer that broke off, and
             of a stream whose application did not ask for it. None otherwise.
         is_partial: The answer broke off.
+        searches: Web searches that the usage does not count, nor the span of the call.
     """
 
     picousd: int
@@ -84,6 +85,7 @@ class Cost(NamedTuple):
     output_tokens: int = 0
     unsaid: Usage | None = None
     is_partial: bool = False
+    searches: int = 0
 
 
 class Ticket:
@@ -319,7 +321,7 @@ class Guard:
         if usage is None:
             partial = self._partial_usage(ticket, answer)
             picousd = self._price_answer(ticket, answer, partial)
-            return Cost(picousd, *partial.totals, partial, is_partial=True)
+            return Cost(picousd, *partial.totals, partial, is_partial=True, searches=answer.untold_searches)
         inputs, outputs = usage.totals
         with contained("learn from an answer"):
             self.bounds.learn(
@@ -332,7 +334,8 @@ class Guard:
                 response_id=answer.response_id,
             )
         unsaid = usage if ticket.change is not None and ticket.change.hides_usage else None
-        return Cost(self._price_answer(ticket, answer, usage), inputs, outputs, unsaid)
+        picousd = self._price_answer(ticket, answer, usage)
+        return Cost(picousd, inputs, outputs, unsaid, searches=answer.untold_searches)
 
     def _price_answer(self, ticket: Ticket, answer: Answer, usage: Usage) -> int:
         return self._price(ticket.call, usage, answer.model, answer.service_tier)
@@ -345,7 +348,7 @@ class Guard:
         if not answer.tells_output:
             likely = self.bounds.likely(call).output_tokens
             output = max(output, self._hidden(call, ticket.held_tokens if self._is_strict else likely))
-        return told._replace(output_tokens=output)
+        return told._replace(output_tokens=output, web_searches=answer.untold_searches or told.web_searches)
 
     def _written_tokens(self, call: ModelCall, answer: Answer) -> int:
         told = (answer.usage_so_far or Usage()) if answer.tells_output else Usage()
@@ -415,6 +418,9 @@ class Guard:
         if cost.unsaid is not None:
             with contained("tell a span its usage"):
                 _write_usage(ticket.span, cost.unsaid, is_partial=cost.is_partial)
+        if cost.searches:
+            with contained("tell a span its web searches"):
+                _write(ticket.span, {names.WEB_SEARCHES[0]: cost.searches})
         self._warn_of_budget(ticket.budget)
 
     def _watch_outcome(self, ticket: Ticket, cost: Cost, *, is_failed: bool) -> None:
@@ -657,13 +663,13 @@ class Guard:
 
     def _bound_cost(self, call: ModelCall, bound: Bound) -> int:
         """Return the most that tokens cost: input may all be written to a cache, which costs more."""
-        inputs, output = bound
-        plain = self._price(call, Usage(input_tokens=inputs, output_tokens=output))
+        inputs, output, searches = bound
+        plain = self._price(call, Usage(**bound._asdict()))
         if not call.writes_cache:
             return plain
         written = (
-            Usage(cache_write_1h_tokens=inputs, output_tokens=output),
-            Usage(cache_write_tokens=inputs, output_tokens=output),
+            Usage(cache_write_1h_tokens=inputs, output_tokens=output, web_searches=searches),
+            Usage(cache_write_tokens=inputs, output_tokens=output, web_searches=searches),
         )
         return max(plain, *(self._price(call, usage) for usage in written))
 
@@ -717,17 +723,21 @@ if hasattr(os, "register_at_fork"):
 
 def _write_usage(span: trace.Span, usage: Usage, *, is_partial: bool) -> None:
     """Put the usage of an answer on the span of its call, which has none; with a mark where it broke off."""
+    inputs, outputs = usage.totals
+    details = {
+        names.CACHE_READ_TOKENS[0]: usage.cache_read_tokens,
+        names.CACHE_WRITE_TOKENS[0]: usage.cache_write_tokens + usage.cache_write_1h_tokens,
+        names.REASONING_TOKENS[0]: usage.reasoning_tokens,
+    }
+    said: dict[str, str | int] = {names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs}
+    said |= {name: count for name, count in details.items() if count}
+    _write(span, said | ({names.USAGE_SOURCE: names.PARTIAL} if is_partial else {}))
+
+
+def _write(span: trace.Span, said: Mapping[str, str | int]) -> None:
+    """Put attributes on the span of a model call, where it is one that records."""
     if span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
-        inputs, outputs = usage.totals
-        details = {
-            names.CACHE_READ_TOKENS[0]: usage.cache_read_tokens,
-            names.CACHE_WRITE_TOKENS[0]: usage.cache_write_tokens + usage.cache_write_1h_tokens,
-            names.REASONING_TOKENS[0]: usage.reasoning_tokens,
-        }
-        span.set_attributes({names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs})
-        span.set_attributes({name: count for name, count in details.items() if count})
-        if is_partial:
-            span.set_attribute(names.USAGE_SOURCE, names.PARTIAL)
+        span.set_attributes(said)
 
 
 def _outermost(execution_id: str, payer: Payer) -> Budget:

@@ -32,6 +32,7 @@ _USAGE_PLACES = (
     ("x_groq", "usage"),  # Groq
     ("meta",),  # Cohere v1
 )
+_ITEM_HOLDERS = frozenset({"output", "item", "response"})
 _OUTPUT_KEYS = frozenset(path[0] for path in documents.PROVIDER_USAGE["output_tokens"])
 _TOTALS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
 """Amounts that tell something even at 0; a part that is 0 is as good as not said."""
@@ -65,6 +66,7 @@ class Answer:
     __slots__ = (
         "_has_ended",
         "_reported",
+        "_searches",
         "_told",
         "is_final",
         "model",
@@ -82,6 +84,7 @@ class Answer:
         self.output_events = 0
         self.is_final = False
         self._reported: dict[str, Any] = {}
+        self._searches = 0
         self._told: Text | None = None
         self._has_ended = False
 
@@ -118,7 +121,13 @@ class Answer:
             if type(count) is int and 0 <= count <= MAX_COUNT and (count or name in _TOTALS)
         }
         exclusive = documents.input_excludes_cache(self._reported)
-        return to_usage(counts, exclusive=exclusive, operation=operation)
+        usage = to_usage(counts, exclusive=exclusive, operation=operation)
+        return usage._replace(web_searches=self._searches) if usage and self._searches else usage
+
+    @property
+    def untold_searches(self) -> int:
+        """Web searches that the answer lists and its usage does not count, as OpenAI's."""
+        return self._searches
 
     def wrote(self, text_bytes: int) -> None:
         """Count the text of one event of a stream; an event without any is not counted."""
@@ -133,6 +142,8 @@ class Answer:
         self._has_ended = self._has_ended or is_whole or not _goes_on(document)
         if not _USAGE_HOLDERS.isdisjoint(document):
             self._take_usage(document)
+        if not _ITEM_HOLDERS.isdisjoint(document):
+            self._take_items(document)
         if "prompt_eval_count" in document or "eval_count" in document:
             # https://docs.ollama.com/api#response: on the last line of a stream
             self._merge(
@@ -155,6 +166,15 @@ class Answer:
                 is_start = document.get("type") == "message_start"
                 self._merge({**found, "output_tokens": None} if is_start else found)
                 self.is_final = self.is_final or (self._has_ended and not is_start)
+
+    def _take_items(self, document: Json) -> None:
+        """Count the searches of OpenAI's responses: each as it ends, and all of them in the whole answer."""
+        whole = document.get("response", document)
+        items = whole.get("output") if isinstance(whole, dict) else None
+        if isinstance(items, list):
+            self._searches = max(self._searches, sum(map(_is_search, items)))
+        elif document.get("type") == "response.output_item.done":
+            self._searches += _is_search(document.get("item"))
 
     def _merge(self, usage: Mapping[str, Any]) -> None:
         """Later amounts replace earlier ones: streams repeat running totals."""
@@ -381,6 +401,17 @@ def text_bytes(value: Any, key: str = "") -> int:
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _is_search(item: Any) -> bool:
+    """Whether an item of an answer is a web search that is billed: opening or reading a page is not.
+
+    https://platform.openai.com/docs/guides/tools-web-search (2026-11)
+    """
+    if not isinstance(item, dict) or item.get("type") != "web_search_call":
+        return False
+    action = item.get("action")
+    return not isinstance(action, dict) or action.get("type", "search") == "search"
 
 
 def _tells_usage(event: Json) -> bool:

@@ -35,6 +35,9 @@ UNLIMITED_OUTPUT_TOKENS = 32_768
 """Output bound of a request without a limit: beyond what any call of the recorded agents wrote."""
 TYPICAL_OUTPUT_TOKENS = 1_024
 """Used for an estimate before anything is learnt."""
+SEARCH_TOKENS = 8_000
+"""What a web search adds to a prompt: as much as OpenAI bills its small models for each; others by what is
+found (https://platform.openai.com/docs/pricing, 2026-11)."""
 MAX_MODELS = 512
 MAX_CONVERSATIONS = 2_048
 """Conversations whose last prompt is remembered, at some 3 kB each."""
@@ -72,10 +75,12 @@ class Bound(NamedTuple):
     Attributes:
         input_tokens: Of the prompt; a cached share is not assumed.
         output_tokens: Of all answers together.
+        web_searches: That the provider makes; what they add is in `input_tokens`.
     """
 
     input_tokens: int
     output_tokens: int
+    web_searches: int = 0
 
 
 class _Rate:
@@ -186,7 +191,7 @@ class Bounds:
             whole = self._most(call, call.prompt)
             text = whole if text is None else min(text, whole)
         output = UNLIMITED_OUTPUT_TOKENS if call.output_limit is None else call.output_limit
-        return _bound(call, text + self._kept(call), output)
+        return _bound(call, text + self._kept(call), output, call.searches)
 
     def likely(self, call: ModelCall, conversation: int = 0) -> Bound:
         """Return what a call will hardly pass, going by what the model answered before."""
@@ -201,7 +206,7 @@ class Bounds:
         text = len(call.prompt) * ratio
         if counted := self._before(call, conversation):
             text = counted.input_tokens + len(new_part(call.prompt, counted.sketch)) * ratio
-        return _bound(call, math.ceil(text) + self._kept(call), output)
+        return _bound(call, math.ceil(text) + self._kept(call), output, min(call.searches, 1))
 
     def has_learnt(self, call: ModelCall) -> bool:
         """Whether enough answers of the model were seen to tell what is likely."""
@@ -245,7 +250,7 @@ class Bounds:
             conversation: As for `worst`.
             response_id: The provider's name of the answer, which a later call may continue.
         """
-        is_whole = bool(call.prompt) and not call.files and not call.history
+        is_whole = bool(call.prompt) and not (call.files or call.history or call.searches)
         counted = _Counted(sketch(call.prompt), input_tokens) if is_whole and conversation else None
         with self._lock:
             learnt = self._learnt.get((call.provider, call.model))
@@ -270,7 +275,7 @@ class Bounds:
         return min(len(text), math.ceil(most_tokens(text) * dearness))
 
     def _before(self, call: ModelCall, conversation: int) -> _Counted | None:
-        if not conversation or call.files or call.history:
+        if not conversation or call.files or call.history or call.searches:
             return None
         return self._counted.get((call.provider, call.model, conversation))
 
@@ -290,6 +295,6 @@ def _file_tokens(call: ModelCall) -> int:
     return max(call.files * MEDIA_TOKENS, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
 
 
-def _bound(call: ModelCall, text_tokens: int, output_tokens: int) -> Bound:
-    output = 0 if call.api.name == EMBEDDINGS else output_tokens
-    return Bound(text_tokens + _file_tokens(call) + OVERHEAD_TOKENS, output)
+def _bound(call: ModelCall, text_tokens: int, output_tokens: int, searches: int) -> Bound:
+    added = _file_tokens(call) + OVERHEAD_TOKENS + searches * SEARCH_TOKENS
+    return Bound(text_tokens + added, 0 if call.api.name == EMBEDDINGS else output_tokens, searches)

@@ -40,6 +40,8 @@ _MARKS = re.compile(
 )
 """Finds both kinds of keys in one pass; the first group is one that asks for a cache."""
 _MIN_FILE_BYTES = 512
+UNLIMITED_SEARCHES = 10
+"""Web searches of a request that allows them and sets no limit: providers set none either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ class ModelCall:
         is_fixed: Tells whether its bytes are signed, so that nothing of it can be changed.
         can_hide: Who sends it can keep a part of the answer from the application.
         hides_usage: That part is the usage, which the application has not asked for.
+        searches: Web searches that the provider may make, and bill, while it answers.
         history: Names what the provider adds to the prompt from what it keeps; empty where it adds nothing.
         target: Method, host and path, for people; never the query, which may hold a key.
     """
@@ -204,6 +207,7 @@ class ModelCall:
     files: int = 0
     service_tier: str = ""
     writes_cache: bool = False
+    searches: int = 0
     history: str = ""
     url: str = field(repr=False, default="")
     conversation: int = 0
@@ -263,6 +267,7 @@ def recognise(
         *(_parted(text, read) if has_files else (text, 0, 0)),
         _text(read.get("service_tier") or read.get("serviceTier")),
         writes_cache,
+        _searches(read),
         _history(read),
         url,
     )
@@ -365,6 +370,22 @@ def _files(value: Any, key: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _files(item, key)
+
+
+def _searches(body: Json) -> int:
+    """Return how many web searches a request lets OpenAI or Anthropic make.
+
+    https://platform.openai.com/docs/guides/tools-web-search (2026-11),
+    https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (2026-11)
+    """
+    tools = body.get("tools")
+    if isinstance(tools, list):
+        for tool in tools:
+            kind = tool.get("type") if isinstance(tool, dict) else None
+            if isinstance(kind, str) and kind.startswith("web_search"):
+                limit = _count(tool, ("max_uses",)) or _count(body, ("max_tool_calls",))
+                return limit or UNLIMITED_SEARCHES
+    return 0
 
 
 def _history(body: Json) -> str:

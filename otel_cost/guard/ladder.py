@@ -210,7 +210,10 @@ class Ladder:
         answer = min(
             self._bounds.likely(way.call, way.call.conversation).output_tokens, way.bound.output_tokens
         )
-        return self._cost(way.call, Bound(way.bound.input_tokens + answer, LAST_OUTPUT_TOKENS))
+        last = way.bound._replace(
+            input_tokens=way.bound.input_tokens + answer, output_tokens=LAST_OUTPUT_TOKENS
+        )
+        return self._cost(way.call, last)
 
     def _hold(self, way: Way, budget: Budget, kept: _Kept) -> Hold | Refusal:
         """Hold what a way costs, where that leaves what is kept back."""
