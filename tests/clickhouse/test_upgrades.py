@@ -29,7 +29,8 @@ from tests.waiting import until
 
 Push = Callable[[Store, PriceBook], object]
 UPGRADES = Path(__file__).parent / "upgrades"
-VERSIONS = sorted(path.name for path in UPGRADES.iterdir() if path.is_dir())
+*EARLIER, LATEST = sorted(path.name for path in UPGRADES.iterdir() if path.is_dir())
+VERSIONS = [*(pytest.param(version, marks=pytest.mark.slow) for version in EARLIER), LATEST]
 LATER = {"reported_cost_usd", "is_provider_inferred"}
 """Columns of charges that pricing again reads, and that older rows lack: they keep NULL and false."""
 NOON = moment("2026-06-01 12:00")
