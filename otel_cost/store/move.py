@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from otel_cost.errors import ConfigError, StoreError
-from otel_cost.store import migrations, reprice
+from otel_cost.store import migrations, reprice, rollups
 from otel_cost.store.cluster import shown_table
 from otel_cost.store.dsn import Server
 from otel_cost.store.files import named_sql, statements
@@ -38,6 +38,10 @@ TOTALS = (
     "baselines",
 )
 """Made from charges, so that only those of days whose charges were dropped are copied, and last."""
+ROLLED = ("trace_links", "charges")
+"""Whose partitions tell which totals are to be made anew: by how much was put in, not by what is there."""
+NOTHING = (0, 0)
+"""The fingerprint of a partition without rows, or of none."""
 STAGED = "move_"
 """Begins the name of the table that a partition is copied to before it takes its place."""
 
@@ -70,6 +74,7 @@ def move(source: Store, target: Store, report: Report) -> list[Moved]:
 
     The source is only read. A partition is copied to a table beside the target's, compared with the source,
     and takes its place in one step, so that views see none of it and a killed move loses and repeats nothing.
+    One that the source has written to since it was copied is taken out before, with the totals made of it.
     Totals of days whose charges were dropped are added to those that the target makes itself. The next run
     of the same move goes on where it was. In the end all of both is compared once more.
 
@@ -85,18 +90,20 @@ def move(source: Store, target: Store, report: Report) -> list[Moved]:
     parts = [part for table in (*MOVED, *TOTALS) for part in _partitions(source, table)]
     total, done = sum(part.rows for part in parts), 0
     for part in parts:
-        fingerprint = _fingerprint(source, part)
-        if _fingerprint(target, part) != fingerprint:
+        fingerprint, found = _fingerprint(source, part), _fingerprint(target, part)
+        if found != fingerprint:
             if part.table in TOTALS:
                 _add(source, target, part)
             else:
+                if found != NOTHING and part.table in ROLLED:
+                    _take_out(target, part)
                 _copy(source, target, part, fingerprint)
         done += part.rows
         report(part, done, total)
-    found = _compared(source, target)
+    moved = _compared(source, target)
     for table in MOVED:
         _on_nodes(target, f"DROP TABLE {STAGED}{table}")
-    return found
+    return moved
 
 
 def _compared(source: Store, target: Store) -> list[Moved]:
@@ -178,6 +185,14 @@ def _show_staged(target: Store) -> None:
         for statement in _staged_tables(""):
             if made := shown_table(statement, local, target.topology.cluster):
                 client.command(made)
+
+
+def _take_out(target: Store, part: Partition) -> None:
+    """Drop a partition that is to be copied anew, and have the totals made anew that were made of it."""
+    _on_nodes(target, f"ALTER TABLE {part.table} DROP PARTITION ID '{part.partition_id}'")
+    with target.nodes("move") as nodes:
+        for node in nodes:
+            rollups.forget(node)
 
 
 def _copy(source: Store, target: Store, part: Partition, fingerprint: tuple[int, int]) -> None:

@@ -44,7 +44,8 @@ def roll(client: Client, place: Embedded | Server) -> int:
 
 
 def forget(client: Client) -> None:
-    """Have the next pass make every day anew that has charges."""
+    """Have the next pass make every day anew that has charges. One that is at work notes nothing."""
+    client.command("TRUNCATE TABLE rolling_days")
     client.command("TRUNCATE TABLE rollup_states")
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,17 @@ def test_a_task_of_a_pool_belongs_to_whoever_submits_it(method: str, guard: Guar
 def step_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A limit of twelve model calls and no budget, in force here and in whatever starts from here."""
     monkeypatch.setenv("OTEL_COST_MAX_MODEL_CALLS", "12")
+    stop_forkserver()
     clients.uninstall()
     clients.install(Guard(Policy.load(max_model_calls=12), SharedLedger(), BOOK))
     yield 12
     clients.uninstall()
+    stop_forkserver()
+
+
+def stop_forkserver() -> None:
+    """Have the next worker of it begin with the variables of now, not of when the first one did."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("method", METHODS)
