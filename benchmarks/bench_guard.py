@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +232,8 @@ def http_long() -> None:
     HTTP.send(LONG_REQUEST)
 
 
-def http_stream() -> None:
-    for _ in HTTP.send(STREAM_REQUEST).stream:  # type: ignore[union-attr]
-        pass
-
-
-def http_long_stream() -> None:
-    for _ in HTTP.send(LONG_STREAM_REQUEST).stream:  # type: ignore[union-attr]
+def http_stream(request: httpx2.Request) -> None:
+    for _ in HTTP.send(request).stream:  # type: ignore[union-attr]
         pass
 
 
@@ -254,13 +250,8 @@ def sdk() -> None:
         MANAGER[0].update_cost(completion_obj=LITELLM_ANSWER, user="agent")
 
 
-def sdk_stream() -> None:
-    for _ in CLIENT.chat.completions.create(**STREAM):
-        pass
-
-
-def sdk_long_stream() -> None:
-    for _ in CLIENT.chat.completions.create(**LONG_STREAM):
+def sdk_stream(body: dict[str, Any]) -> None:
+    for _ in CLIENT.chat.completions.create(**body):
         pass
 
 
@@ -272,11 +263,15 @@ TRACER = provider_with().get_tracer("bench")
 HTTP_TASKS = {
     "sync": http,
     "long": http_long,
-    "stream": http_stream,
-    "long stream": http_long_stream,
+    "stream": partial(http_stream, STREAM_REQUEST),
+    "long stream": partial(http_stream, LONG_STREAM_REQUEST),
     "async": http_async,
 }
-SDK_TASKS = {"sync": sdk, "stream": sdk_stream, "long stream": sdk_long_stream}
+SDK_TASKS = {
+    "sync": sdk,
+    "stream": partial(sdk_stream, STREAM),
+    "long stream": partial(sdk_stream, LONG_STREAM),
+}
 
 
 def timed(task: Callable[[], object]) -> int:

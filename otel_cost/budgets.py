@@ -551,14 +551,15 @@ class Policy:
     @property
     def is_limited(self) -> bool:
         """Whether any execution can be stopped at all: without a limit none is."""
-        tables = (self.execution, *self.agents.values(), *self.features.values())
-        return any(limits.is_limited for limits in tables)
+        return any(limits.is_limited for limits in self._tables())
 
     @property
     def limits_steps(self) -> bool:
         """Whether the calls, tokens or time of any execution are limited."""
-        limits = (self.execution, *self.agents.values(), *self.features.values())
-        return any(each.limits_steps for each in limits)
+        return any(limits.limits_steps for limits in self._tables())
+
+    def _tables(self) -> tuple[ExecutionLimits, ...]:
+        return (self.execution, *self.agents.values(), *self.features.values())
 
     def limits_for(self, *, agent: str = "", feature: str = "") -> ExecutionLimits:
         """Return what an execution is held to: of all limits that apply, the lowest.

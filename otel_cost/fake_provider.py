@@ -593,21 +593,14 @@ def _openai_responses_stream(call: Call) -> Iterator[Event]:
 
 def _openai_item_events(index: int, item: Json, pieces: list[str]) -> list[Event]:
     place: Json = {"output_index": index, "item_id": item["id"]}
-    if item["type"] == "web_search_call":
-        begun = (
-            "response.output_item.added",
-            {"output_index": index, "item": item | {"status": "in_progress"}},
-        )
-        return [begun, ("response.output_item.done", {"output_index": index, "item": item})]
-    is_call = item["type"] == "function_call"
-    empty: Json = {"arguments": ""} if is_call else {"content": []}
+    empty: Json = {name: blank for name, blank in (("arguments", ""), ("content", [])) if name in item}
     started: Json = item | empty | {"status": "in_progress"}
     events: list[Event] = [("response.output_item.added", {"output_index": index, "item": started})]
-    if is_call:
+    if "arguments" in item:
         events.append(("response.function_call_arguments.delta", place | {"delta": item["arguments"]}))
         done = {"arguments": item["arguments"], "name": item["name"]}
         events.append(("response.function_call_arguments.done", place | done))
-    else:
+    elif "content" in item:
         part = item["content"][0]
         place |= {"content_index": 0}
         events.append(("response.content_part.added", place | {"part": part | {"text": ""}}))

@@ -41,6 +41,8 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
     """
     ends = [*(period.since for period in schedule.periods[1:]), FOREVER]
     for period, valid_to in zip(schedule.periods, ends, strict=True):
+        if not period.card.own:
+            continue
         head: dict[str, Any] = {
             "provider": entry.provider,
             "model": entry.model,
@@ -48,14 +50,10 @@ def rows(entry: Entry, service_tier: str, schedule: Schedule, version: str) -> I
         }
         head |= {"valid_from": period.since, "valid_to": valid_to}
         windows = tuple((begin, end) for begin, end, _ in period.windows)
-        if period.card.own:
-            yield (
-                head
-                | {"peak_windows": windows}
-                | _columns(period.card)
-                | _origin(entry, period.card, version)
-            )
-        if windows and period.card.own:
+        yield (
+            head | {"peak_windows": windows} | _columns(period.card) | _origin(entry, period.card, version)
+        )
+        if windows:
             card = period.windows[0][2]
             yield (
                 head

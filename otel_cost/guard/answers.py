@@ -59,6 +59,7 @@ class Answer:
         service_tier: As the provider names it; empty where it does not.
         output_bytes: UTF-8 bytes of text received.
         output_events: Events that brought text.
+        untold_searches: Web searches that the answer lists and its usage does not count, as OpenAI's.
         is_final: The provider has said what the whole answer used. Anthropic's first event says a part,
             Gemini's events say what was used so far.
     """
@@ -66,7 +67,6 @@ class Answer:
     __slots__ = (
         "_has_ended",
         "_reported",
-        "_searches",
         "_told",
         "is_final",
         "model",
@@ -74,6 +74,7 @@ class Answer:
         "output_events",
         "response_id",
         "service_tier",
+        "untold_searches",
     )
 
     def __init__(self) -> None:
@@ -84,7 +85,7 @@ class Answer:
         self.output_events = 0
         self.is_final = False
         self._reported: dict[str, Any] = {}
-        self._searches = 0
+        self.untold_searches = 0
         self._told: Text | None = None
         self._has_ended = False
 
@@ -122,12 +123,7 @@ class Answer:
         }
         exclusive = documents.input_excludes_cache(self._reported)
         usage = to_usage(counts, exclusive=exclusive, operation=operation)
-        return usage._replace(web_searches=self._searches) if usage and self._searches else usage
-
-    @property
-    def untold_searches(self) -> int:
-        """Web searches that the answer lists and its usage does not count, as OpenAI's."""
-        return self._searches
+        return usage._replace(web_searches=self.untold_searches) if usage and self.untold_searches else usage
 
     def wrote(self, text_bytes: int) -> None:
         """Count the text of one event of a stream; an event without any is not counted."""
@@ -172,9 +168,9 @@ class Answer:
         whole = document.get("response", document)
         items = whole.get("output") if isinstance(whole, dict) else None
         if isinstance(items, list):
-            self._searches = max(self._searches, sum(map(_is_search, items)))
+            self.untold_searches = max(self.untold_searches, sum(map(_is_search, items)))
         elif document.get("type") == "response.output_item.done":
-            self._searches += _is_search(document.get("item"))
+            self.untold_searches += _is_search(document.get("item"))
 
     def _merge(self, usage: Mapping[str, Any]) -> None:
         """Later amounts replace earlier ones: streams repeat running totals."""

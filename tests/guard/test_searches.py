@@ -60,23 +60,25 @@ def spent_usd(guard: Guard) -> Decimal:
     return Decimal(balance.settled_picousd) / PICO
 
 
-def client(provider: FakeProvider) -> openai.OpenAI:
-    """Return OpenAI's client."""
-    return openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0)
+@pytest.fixture
+def client(provider: FakeProvider, guard: Guard) -> Iterator[openai.OpenAI]:
+    """OpenAI's client, whose connections are closed."""
+    with openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0) as made:
+        yield made
 
 
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
 def test_searches_count_though_the_usage_does_not_tell_them(
-    provider: FakeProvider, guard: Guard, is_stream: bool
+    client: openai.OpenAI, guard: Guard, is_stream: bool
 ) -> None:
     """OpenAI lists them among what the answer consists of; opened pages are listed, too, and are free."""
     with execution("run", budget_usd=10):
-        answer = client(provider).responses.create(model="gpt-4o", input="hi", tools=WEB, stream=is_stream)
+        answer = client.responses.create(model="gpt-4o", input="hi", tools=WEB, stream=is_stream)
         assert not is_stream or len(list(answer)) > 10  # type: ignore[arg-type]
     assert spent_usd(guard) == COST_USD
 
 
-def test_a_span_costs_what_the_ledger_counted(provider: FakeProvider, guard: Guard) -> None:
+def test_a_span_costs_what_the_ledger_counted(client: openai.OpenAI, guard: Guard) -> None:
     """No instrumentation writes how many searches there were, so the guard does."""
     spans, tracing = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     tracing.add_span_processor(CostSpanProcessor(Config(metrics=False), book=BOOK))
@@ -85,7 +87,7 @@ def test_a_span_costs_what_the_ledger_counted(provider: FakeProvider, guard: Gua
         execution("run", budget_usd=10),
         tracing.get_tracer("instrumentor").start_as_current_span("chat", attributes=ASKED) as span,
     ):
-        answer = client(provider).responses.create(model="gpt-4o", input="hi", tools=WEB)
+        answer = client.responses.create(model="gpt-4o", input="hi", tools=WEB)
         assert answer.usage is not None
         span.set_attribute("gen_ai.usage.input_tokens", answer.usage.input_tokens)
         span.set_attribute("gen_ai.usage.output_tokens", answer.usage.output_tokens)
@@ -95,20 +97,20 @@ def test_a_span_costs_what_the_ledger_counted(provider: FakeProvider, guard: Gua
     assert Decimal(str(told.attributes["otel_cost.cost_usd"])) == spent_usd(guard) == COST_USD
 
 
-def test_a_span_around_something_else_is_left_alone(provider: FakeProvider, guard: Guard) -> None:
+def test_a_span_around_something_else_is_left_alone(client: openai.OpenAI, guard: Guard) -> None:
     """A span that is no model call's, as of a web request, is told nothing."""
     spans, tracing = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     tracing.add_span_processor(SimpleSpanProcessor(spans))
     with execution("run", budget_usd=10), tracing.get_tracer("web").start_as_current_span("GET /"):
-        client(provider).responses.create(model="gpt-4o", input="hi", tools=WEB)
+        client.responses.create(model="gpt-4o", input="hi", tools=WEB)
     (told,) = spans.get_finished_spans()
     assert "gen_ai.usage.web_search_requests" not in (told.attributes or {})
 
 
-def test_searches_of_a_stream_that_is_left_count(provider: FakeProvider, guard: Guard) -> None:
+def test_searches_of_a_stream_that_is_left_count(client: openai.OpenAI, guard: Guard) -> None:
     """They were made before the text, which never came to its end."""
     with execution("run", budget_usd=10):
-        stream = client(provider).responses.create(model="gpt-4o", input="hi", tools=WEB, stream=True)
+        stream = client.responses.create(model="gpt-4o", input="hi", tools=WEB, stream=True)
         for event in stream:
             if event.type == "response.output_text.delta":
                 break
@@ -122,8 +124,8 @@ def test_anthropic_tells_its_searches(provider: FakeProvider, guard: Guard) -> N
     https://claude.com/pricing#api (2026-11)
     """
     tools: Any = [{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]
-    with execution("run", budget_usd=10):
-        anthropic.Anthropic(base_url=provider.url, api_key="x").messages.create(
+    with execution("run", budget_usd=10), anthropic.Anthropic(base_url=provider.url, api_key="x") as own:
+        own.messages.create(
             model="claude-sonnet-4-6",
             max_tokens=500,
             messages=[{"role": "user", "content": "hi"}],
@@ -160,7 +162,7 @@ def test_what_a_request_allows(url: str, body: dict[str, Any], searches: int) ->
     assert Bounds().likely(call).web_searches == min(searches, 1)
 
 
-def test_what_searches_may_cost_is_held(provider: FakeProvider, guard: Guard) -> None:
+def test_what_searches_may_cost_is_held(client: openai.OpenAI, provider: FakeProvider, guard: Guard) -> None:
     """Three searches may cost 0.03, and 24,000 x 2.50 a million: a dime is enough, eight cents are not."""
     asked: Any = {
         "model": "gpt-4o",
@@ -170,20 +172,22 @@ def test_what_searches_may_cost_is_held(provider: FakeProvider, guard: Guard) ->
         "max_tool_calls": 3,
     }
     with execution("poor", budget_usd="0.08"), pytest.raises(BudgetExceeded):
-        client(provider).responses.create(**asked)
+        client.responses.create(**asked)
     assert provider.count() == 0
     with execution("run", budget_usd="0.10"):
-        client(provider).responses.create(**asked)
+        client.responses.create(**asked)
     assert spent_usd(guard) == COST_USD
 
 
-def test_what_was_found_teaches_nothing_about_prompts(provider: FakeProvider, guard: Guard) -> None:
+def test_what_was_found_teaches_nothing_about_prompts(
+    client: openai.OpenAI, provider: FakeProvider, guard: Guard
+) -> None:
     """A prompt is counted with what was found for it; others are not held to that."""
     found = USED._replace(input_tokens=50_000)
     provider.script = lambda call: Reply("one", usage=found)
     with execution("run", budget_usd=10):
         for _ in range(6):
-            client(provider).responses.create(model="gpt-4o", input="hi", tools=WEB)
+            client.responses.create(model="gpt-4o", input="hi", tools=WEB)
     call = recognise("POST", OPENAI, json.dumps({"model": "gpt-4o", "input": "x" * 1_000}).encode())
     assert call is not None
     assert guard.bounds.worst(call).input_tokens < 2_000

@@ -15,19 +15,10 @@ from otel_cost.detectors import Exchange, ModelCallOutcome, Step, ToolCallOutcom
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.ledger.shared import SharedLedger
 from otel_cost.ledger.sqlite import MAX_COUNTS, SqliteLedger
+from tests.unit.test_ledger import Clock
 
 CENT = 10**10
 RUN = "execution:run"
-
-
-class Clock:
-    """Time that passes when told."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
