@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from otel_cost.errors import UnknownModelError
 from otel_cost.money import to_picousd
 from otel_cost.pricing import Charge, PriceBook, PriceStatus
-from otel_cost.usage import AGGREGATE, PROVIDER_SAID, TOOL, Reading
+from otel_cost.usage import AGGREGATE, PROVIDER_SAID, TOOL, Reading, read_amount
+
+BILLING_PROVIDERS = ("openrouter", "perplexity")
+"""Providers whose usage says what they bill: as `cost`, as `cost.total_cost`.
+
+https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai/api-reference/responses-post
+(2026-11)
+"""
 
 
 def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, at: int) -> Charge:
@@ -65,3 +73,23 @@ def _unpriced(reason: str) -> Charge:
 def _reported(reading: Reading, listed: Charge, status: PriceStatus, reason: str) -> Charge:
     assert reading.reported_cost_usd is not None  # callers looked
     return listed._replace(status=status, cost_picousd=to_picousd(reading.reported_cost_usd), reason=reason)
+
+
+def billed_usd(raw_usage: Mapping[str, Any]) -> Decimal | None:
+    """Return what a provider billed, or None where its usage does not say.
+
+    With a key of the customer's own (`is_byok`), the bill is the provider's fee and the upstream cost comes
+    on top. A bill of 0 without one is not believed: free models have a list price of 0, too.
+
+    Args:
+        raw_usage: The usage object of an answer of one of `BILLING_PROVIDERS`.
+    """
+    cost = raw_usage.get("cost")
+    cost = read_amount(cost.get("total_cost") if isinstance(cost, Mapping) else cost)
+    if raw_usage.get("is_byok") is True:
+        details = raw_usage.get("cost_details")
+        upstream = (
+            read_amount(details.get("upstream_inference_cost")) if isinstance(details, Mapping) else None
+        )
+        return None if upstream is None else upstream + (cost or 0)
+    return cost or None

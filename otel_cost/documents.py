@@ -15,17 +15,25 @@ Reported = dict[str, object]
 
 Path = tuple[str, ...]
 
-# Where each amount stands in the usage object of OpenAI (chat, responses), Anthropic, Gemini, Bedrock
-# Converse, Mistral, DeepSeek and OpenRouter. https://platform.openai.com/docs/api-reference/chat/object,
-# https://docs.claude.com/en/api/messages, https://ai.google.dev/api/generate-content#UsageMetadata,
+# Where each amount stands in the usage object of OpenAI (chat, responses, images, transcriptions), Anthropic,
+# Gemini (generateContent, interactions), Bedrock Converse, Mistral, DeepSeek, Perplexity and OpenRouter.
+# https://platform.openai.com/docs/api-reference/chat/object, https://docs.claude.com/en/api/messages,
+# https://ai.google.dev/api/generate-content#UsageMetadata, https://ai.google.dev/api/interactions-api,
 # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html
 PROVIDER_USAGE: dict[str, tuple[Path, ...]] = {
-    "input_tokens": (("prompt_tokens",), ("input_tokens",), ("promptTokenCount",), ("inputTokens",)),
+    "input_tokens": (
+        ("prompt_tokens",),
+        ("input_tokens",),
+        ("promptTokenCount",),
+        ("inputTokens",),
+        ("total_input_tokens",),
+    ),
     "output_tokens": (
         ("completion_tokens",),
         ("output_tokens",),
         ("candidatesTokenCount",),
         ("outputTokens",),
+        ("total_output_tokens",),
     ),
     "total_tokens": (("total_tokens",), ("totalTokenCount",), ("totalTokens",)),
     "cache_read_tokens": (
@@ -35,11 +43,14 @@ PROVIDER_USAGE: dict[str, tuple[Path, ...]] = {
         ("cachedContentTokenCount",),
         ("cacheReadInputTokens",),
         ("prompt_cache_hit_tokens",),
+        ("input_tokens_details", "cache_read_input_tokens"),
+        ("total_cached_tokens",),
     ),
     "cache_write_tokens": (
         ("cache_creation_input_tokens",),
         ("cacheWriteInputTokens",),
         ("prompt_tokens_details", "cache_write_tokens"),
+        ("input_tokens_details", "cache_write_tokens"),
     ),
     "cache_write_1h_tokens": (("cache_creation", "ephemeral_1h_input_tokens"),),
     "cache_write_5m_tokens": (("cache_creation", "ephemeral_5m_input_tokens"),),
@@ -47,15 +58,21 @@ PROVIDER_USAGE: dict[str, tuple[Path, ...]] = {
         ("completion_tokens_details", "reasoning_tokens"),
         ("output_tokens_details", "reasoning_tokens"),
         ("thoughtsTokenCount",),
+        ("output_tokens_details", "thinking_tokens"),
+        ("total_thought_tokens",),
     ),
     "audio_input_tokens": (
         ("prompt_tokens_details", "audio_tokens"),
         ("input_tokens_details", "audio_tokens"),
+        ("input_token_details", "audio_tokens"),
     ),
     "audio_output_tokens": (("completion_tokens_details", "audio_tokens"),),
     "image_input_tokens": (("input_tokens_details", "image_tokens"),),
-    "image_output_tokens": (("completion_tokens_details", "image_tokens"),),
-    "tool_input_tokens": (("toolUsePromptTokenCount",),),
+    "image_output_tokens": (
+        ("completion_tokens_details", "image_tokens"),
+        ("output_tokens_details", "image_tokens"),
+    ),
+    "tool_input_tokens": (("toolUsePromptTokenCount",), ("total_tool_use_tokens",)),
     "web_searches": (("server_tool_use", "web_search_requests"),),
 }
 EXCLUSIVE_CACHE_KEYS = frozenset(

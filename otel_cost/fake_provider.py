@@ -1,13 +1,10 @@
 """A local provider that bills exactly what a script says.
 
 It speaks the wire protocols of OpenAI (chat completions, responses, embeddings), Anthropic (messages),
-Gemini (`generateContent`), Bedrock (Converse), Cohere (v2 chat) and Ollama (chat), streamed or not, and
-reports scripted usage in each provider's own way of counting. Every request is logged with the usage that was
-sent for it, so a test or a demo can compare what was measured with what is true. It answers from memory and
-never leaves the machine.
-
-    with FakeProvider([Reply("Hello", usage=Usage(input_tokens=100, output_tokens=20))]) as provider:
-        client = openai.OpenAI(base_url=provider.openai_url, api_key="none")
+Gemini (`generateContent` and interactions), Bedrock (Converse), Cohere (v2 chat) and Ollama (chat),
+streamed or not, and reports scripted usage in each provider's own way of counting. Every request is logged
+with the usage that was sent for it, so a test or a demo can compare what was measured with what is true. It
+answers from memory and never leaves the machine.
 """
 
 from __future__ import annotations
@@ -76,8 +73,8 @@ class Call:
 
     number: int
     api: str
-    """`openai.{chat,responses,embeddings}`, `anthropic.messages`, `gemini`, `bedrock`, `cohere`, `ollama` or
-    `unknown`."""
+    """`openai.{chat,responses,embeddings}`, `anthropic.messages`, `gemini`, `interactions`, `bedrock`,
+    `cohere`, `ollama` or `unknown`."""
     path: str
     model: str
     stream: bool
@@ -215,6 +212,7 @@ _ID_PREFIXES = {
     "openai.embeddings": "embd",
     "anthropic.messages": "msg",
     "gemini": "gemini",
+    "interactions": "v1",
     "bedrock": "bedrock",
     "cohere": "cohere",
     "ollama": "ollama",
@@ -225,6 +223,7 @@ _BODY_PATHS = {
     "/responses": "openai.responses",
     "/embeddings": "openai.embeddings",
     "/messages": "anthropic.messages",
+    "/interactions": "interactions",
     "/v2/chat": "cohere",
 }
 _GEMINI_PATH = re.compile(r"/models/(?P<model>[^/:]+):(?P<verb>generateContent|streamGenerateContent)$")
@@ -337,7 +336,7 @@ def _encoded(api: str, name: str, body: Json) -> bytes:
 
 
 def _server_sent_event(api: str, name: str, body: Json) -> bytes:
-    named = api in ("anthropic.messages", "cohere", "openai.responses")
+    named = api in ("anthropic.messages", "cohere", "interactions", "openai.responses")
     head = f"event: {name}\n" if named else ""
     return f"{head}data: {json.dumps(body)}\n\n".encode()
 
@@ -394,6 +393,8 @@ def _delta(api: str, name: str, body: Json) -> str:
         return "".join(choice["delta"].get("content") or "" for choice in body["choices"])
     if api == "gemini":
         return "".join(part.get("text", "") for part in body["candidates"][0]["content"]["parts"])
+    if api == "interactions":
+        return str(body["delta"].get("text", "")) if name == "step.delta" else ""
     if api == "ollama":
         return str(body["message"]["content"])
     if api == "cohere":
@@ -712,12 +713,18 @@ def _gemini_usage(usage: Usage) -> Json:
         "thoughtsTokenCount": usage.reasoning_tokens,
         "toolUsePromptTokenCount": usage.tool_input_tokens,
         "totalTokenCount": usage.total_input_tokens + usage.total_output_tokens,
-        "promptTokensDetails": [
-            {"modality": modality, "tokenCount": count}
-            for modality, count in (("TEXT", text), ("AUDIO", audio))
-            if count
-        ],
+        "promptTokensDetails": _modalities("tokenCount", TEXT=text, AUDIO=audio),
+        "candidatesTokensDetails": _modalities(
+            "tokenCount",
+            TEXT=usage.output_tokens,
+            AUDIO=usage.audio_output_tokens,
+            IMAGE=usage.image_output_tokens,
+        ),
     }
+
+
+def _modalities(unit: str, **counts: int) -> list[Json]:
+    return [{"modality": modality, unit: count} for modality, count in counts.items() if count]
 
 
 def _gemini_response(call: Call) -> Json:
@@ -732,6 +739,9 @@ def _gemini_response(call: Call) -> Json:
 def _gemini_part(call: Call, parts: list[Json], finish_reason: str = "STOP") -> Json:
     candidate: Json = {"index": 0, "content": {"role": "model", "parts": parts}}
     candidate |= {"finishReason": finish_reason} if finish_reason else {}
+    if finish_reason and call.reply.usage.web_searches:
+        queries = [f"what is {number}" for number in range(call.reply.usage.web_searches)]
+        candidate["groundingMetadata"] = {"webSearchQueries": ["", *queries, *queries[:1]]}
     return {"responseId": call.response_id, "modelVersion": _model(call), "candidates": [candidate]}
 
 
@@ -748,6 +758,64 @@ def _gemini_stream(call: Call) -> Iterator[Event]:
         so_far = usage._replace(output_tokens=ceil(usage.output_tokens * Fraction(count, whole_count)))
         yield "", _gemini_part(call, [{"text": piece}], "") | {"usageMetadata": _gemini_usage(so_far)}
     yield "", whole | _gemini_part(call, [{"text": last}])
+
+
+def _interaction_usage(usage: Usage) -> Json:
+    """https://ai.google.dev/api/interactions-api: thoughts and what tools gave are apart."""
+    return {
+        "total_input_tokens": usage.total_input_tokens - usage.tool_input_tokens,
+        "total_cached_tokens": _openai_cached(usage),
+        "total_output_tokens": usage.total_output_tokens - usage.reasoning_tokens,
+        "total_thought_tokens": usage.reasoning_tokens,
+        "total_tool_use_tokens": usage.tool_input_tokens,
+        "total_tokens": usage.total_input_tokens + usage.total_output_tokens,
+        "output_tokens_by_modality": _modalities(
+            "tokens", text=usage.output_tokens, image=usage.image_output_tokens
+        ),
+        "grounding_tool_count": [{"type": "google_search", "count": usage.web_searches}],
+    }
+
+
+def _interaction(call: Call, steps: list[Json], status: str) -> Json:
+    made = {"id": call.response_id, "object": "interaction", "model": _model(call), "status": status}
+    return made | {"steps": steps, "usage": _interaction_usage(call.reply.usage)}
+
+
+def _interaction_steps(call: Call) -> list[Json]:
+    calls: list[Json] = [
+        {
+            "type": "function_call",
+            "id": _call_id(call, index),
+            "name": tool.name,
+            "arguments": dict(tool.arguments),
+        }
+        for index, tool in enumerate(call.reply.tool_calls)
+    ]
+    return calls or [{"type": "model_output", "content": [{"type": "text", "text": call.reply.text}]}]
+
+
+def _interaction_response(call: Call) -> Json:
+    return _interaction(
+        call, _interaction_steps(call), "requires_action" if call.reply.tool_calls else "completed"
+    )
+
+
+def _interaction_stream(call: Call) -> Iterator[Event]:
+    """The end of the stream tells the usage, and repeats nothing of what came."""
+    made = _interaction_response(call)
+    begun = {key: value for key, value in made.items() if key not in ("steps", "usage")}
+    yield _stepped("interaction.created", interaction=begun | {"status": "in_progress"})
+    for index, step in enumerate(made["steps"]):
+        is_text = step["type"] == "model_output"
+        yield _stepped("step.start", index=index, step={"type": "model_output"} if is_text else step)
+        for piece in _pieces(call) if is_text else ():
+            yield _stepped("step.delta", index=index, delta={"type": "text", "text": piece})
+        yield _stepped("step.stop", index=index)
+    yield _stepped("interaction.completed", interaction=begun | {"usage": made["usage"]})
+
+
+def _stepped(kind: str, **held: Any) -> Event:
+    return kind, {"event_type": kind, **held}
 
 
 # --- Bedrock ----------------------------------------------------------------------------------------------
@@ -876,6 +944,7 @@ _BODIES: dict[str, Callable[[Call], Json]] = {
     "openai.embeddings": _openai_embeddings,
     "anthropic.messages": _anthropic_message,
     "gemini": _gemini_response,
+    "interactions": _interaction_response,
     "bedrock": _bedrock_response,
     "cohere": _cohere_response,
     "ollama": _ollama_response,
@@ -885,6 +954,7 @@ _STREAMS: dict[str, Callable[[Call], Iterator[Event]]] = {
     "openai.responses": _openai_responses_stream,
     "anthropic.messages": _anthropic_stream,
     "gemini": _gemini_stream,
+    "interactions": _interaction_stream,
     "bedrock": _bedrock_stream,
     "cohere": _cohere_stream,
     "ollama": _ollama_stream,

@@ -9,13 +9,11 @@ from decimal import Decimal
 from typing import Any
 
 from otel_cost.catalogue import resolve_provider
+from otel_cost.charging import BILLING_PROVIDERS, billed_usd
 from otel_cost.errors import OtelCostError, UnknownModelError, UsageError
 from otel_cost.money import usd_text
 from otel_cost.pricing import Charge, PriceBook
 from otel_cost.totals import usage_of_totals
-
-BILLING_PROVIDERS = ("openrouter",)
-"""Providers whose responses say what was billed (https://openrouter.ai/docs/use-cases/usage-accounting)."""
 
 SUMMED_SCOPES = ("execution", "session", "run")
 """How a `scope` begins that says that usage is the sum of several calls."""
@@ -27,7 +25,7 @@ def price_lines(book: PriceBook, lines: Iterable[str]) -> Iterator[dict[str, Any
     A line has `model`, and may have `provider`, `usage` (totals that contain their parts; see
     `totals.usage_of_totals`), `date` (ISO 8601; now by default), `service_tier`, `scope` (`execution...`: the
     usage is the sum of several calls), `raw_usage` (what the provider sent, whose bill is believed where the
-    provider is one of `BILLING_PROVIDERS`) and `id`, which comes back.
+    provider is one of `charging.BILLING_PROVIDERS`) and `id`, which comes back.
     """
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -81,27 +79,6 @@ def _listed(book: PriceBook, call: Mapping[str, Any], model: str, provider: str,
         )
     except UnknownModelError:
         return Charge("unpriced", None, None, "no price for this model", counts)
-
-
-def billed_usd(raw_usage: Mapping[str, Any]) -> Decimal | None:
-    """Return what the provider billed, or None where its usage does not say.
-
-    With a key of the customer's own (`is_byok`), the bill is the provider's fee and the upstream cost comes
-    on top. A bill of 0 without one is not believed: free models have a list price of 0, too.
-    """
-    cost = _amount(raw_usage.get("cost"))
-    if raw_usage.get("is_byok") is True:
-        details = raw_usage.get("cost_details")
-        upstream = _amount(details.get("upstream_inference_cost")) if isinstance(details, Mapping) else None
-        return None if upstream is None else upstream + (cost or 0)
-    return cost or None
-
-
-def _amount(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return None
-    amount = Decimal(value)
-    return amount if amount.is_finite() and amount >= 0 else None
 
 
 def moment(value: object) -> datetime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from otel_cost.errors import UsageError
-from otel_cost.usage import Usage
+from otel_cost.usage import UNITS, Usage
 
 _MEANINGS: dict[str, tuple[str, ...]] = {
     "input": ("input_tokens",),
@@ -82,20 +82,8 @@ def usage_of_totals(counts: Mapping[str, object]) -> Usage:
         citation_tokens=given["citation"],
         audio_output_tokens=given["audio_output"],
         image_output_tokens=given["image_output"],
-        **{unit: given[unit] for unit in _UNITS},
+        **{unit: given[unit] for unit in UNITS},
     )
-
-
-_UNITS = (
-    "web_searches",
-    "file_searches",
-    "code_executions",
-    "rerank_searches",
-    "images",
-    "audio_seconds",
-    "characters",
-    "pages",
-)
 
 
 def _checked(counts: Mapping[str, object]) -> dict[str, int]:

@@ -86,6 +86,8 @@ class Usage(NamedTuple):
 BUCKETS = Usage._fields
 INPUT_BUCKETS = BUCKETS[: BUCKETS.index("output_tokens")]
 OUTPUT_BUCKETS = BUCKETS[BUCKETS.index("output_tokens") : BUCKETS.index("web_searches")]
+UNITS = BUCKETS[BUCKETS.index("web_searches") :]
+"""What is billed otherwise than by the token."""
 _INPUTS_END = len(INPUT_BUCKETS)
 _OUTPUTS_END = _INPUTS_END + len(OUTPUT_BUCKETS)
 
@@ -481,7 +483,7 @@ def _usage(
     if not reported:
         reported = documents.details(attributes) | found if layout.has_details else found
         exclusive = _input_excludes_cache(attributes, provider.lower())
-    counts = _whole_counts(reported, marks)
+    counts = whole_counts(reported, marks)
     return to_usage(counts, exclusive=exclusive, marks=marks, operation=operation) if counts else None
 
 
@@ -499,7 +501,8 @@ def _input_excludes_cache(attributes: Mapping[str, Any], provider: str) -> bool:
     )
 
 
-def _whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
+def whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
+    """Return the amounts that are whole numbers, be they floats or texts, and mark that others are not."""
     counts: dict[str, int] = {}
     for name, value in reported.items():
         if type(value) is int and 0 <= value <= MAX_COUNT:
@@ -520,11 +523,12 @@ def to_usage(
 ) -> Usage | None:
     """Take the parts out of their totals.
 
-    More cached than input cannot be inside it, nor can it where the stated total adds it to the input; the
-    same holds for reasoning and output.
+    A part that is more than its total cannot be inside it, nor can one that the stated total adds: cached
+    input, a prompt made of what tools gave, reasoning.
 
     Args:
-        counts: Amounts under the names of `attributes.USAGE_NAMES`, totals containing their parts.
+        counts: Amounts under the names of `attributes.USAGE_NAMES` and of buckets; totals contain their
+            parts.
         exclusive: Input leaves cached tokens out, as Anthropic and Bedrock count.
         marks: Collects what had to be corrected or is missing.
 
@@ -542,13 +546,17 @@ def to_usage(
     write_1h = counts.get("cache_write_1h_tokens", 0)
     write = max(counts.get("cache_write_tokens", 0), write_1h + counts.get("cache_write_5m_tokens", 0))
     cached, reasoning = read_tokens + write, counts.get("reasoning_tokens", 0)
+    tool = counts.get("tool_input_tokens", 0)
+    unsaid = counts.get("total_tokens", -1) - total_input - total_output
+    if tool and (tool > total_input or _adds(unsaid, tool, cached, reasoning)):
+        total_input += tool
     if cached:
         if exclusive:
             total_input += cached
-        elif cached > total_input or _total_adds(counts, cached, reasoning):
+        elif cached > total_input or _adds(unsaid, cached, reasoning, tool):
             marks.append(MARK_INPUT_EXCLUDED_CACHE)
             total_input += cached
-    if reasoning and (reasoning > total_output or _total_adds(counts, reasoning, cached)):
+    if reasoning and (reasoning > total_output or _adds(unsaid, reasoning, cached, tool)):
         marks.append(MARK_OUTPUT_EXCLUDED_REASONING)
         total_output += reasoning
     if not _RARE_PARTS.isdisjoint(counts):
@@ -580,13 +588,10 @@ def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]
     return found_input, 0
 
 
-def _total_adds(counts: Mapping[str, int], part: int, other_part: int) -> bool:
-    """Whether the stated total is input plus output plus a part, perhaps plus another part too."""
-    total = counts.get("total_tokens")
-    if total is None:
-        return False
-    plain_sum = counts.get("input_tokens", 0) + counts.get("output_tokens", 0) + part
-    return total in (plain_sum, plain_sum + other_part)
+def _adds(unsaid: int, part: int, *others: int) -> bool:
+    """Whether what the stated total has beyond input and output is a part, perhaps plus others too."""
+    left = unsaid - part
+    return left >= 0 and left in (0, *others, sum(others))
 
 
 def _disjoint(
@@ -598,41 +603,39 @@ def _disjoint(
     write_1h: int,
     reasoning: int,
 ) -> Usage:
-    room, out_room = total_input - read_tokens - write, total_output - reasoning
-    audio_read = min(counts.get("audio_cache_read_tokens", 0), read_tokens)
+    room, out_room, read = total_input - read_tokens - write, total_output - reasoning, read_tokens
+    audio_read, read = _part(counts.get("audio_cache_read_tokens", 0), read)
+    image_read, read = _part(counts.get("image_cache_read_tokens", 0), read)
+    video_read, read = _part(counts.get("video_cache_read_tokens", 0), read)
     audio, room = _part(counts.get("audio_input_tokens", 0) - audio_read, room)
-    image, room = _part(counts.get("image_input_tokens", 0), room)
+    image, room = _part(counts.get("image_input_tokens", 0) - image_read, room)
     tool, room = _part(counts.get("tool_input_tokens", 0), room)
+    video, room = _part(counts.get("video_input_tokens", 0) - video_read, room)
     audio_out, out_room = _part(counts.get("audio_output_tokens", 0), out_room)
     image_out, out_room = _part(counts.get("image_output_tokens", 0), out_room)
+    citations, out_room = _part(counts.get("citation_tokens", 0), out_room)
     return Usage(
         input_tokens=room,
-        cache_read_tokens=read_tokens - audio_read,
+        cache_read_tokens=read,
         cache_write_tokens=write - write_1h,
         cache_write_1h_tokens=write_1h,
         tool_input_tokens=tool,
         audio_input_tokens=audio,
         audio_cache_read_tokens=audio_read,
         image_input_tokens=image,
+        image_cache_read_tokens=image_read,
+        video_input_tokens=video,
+        video_cache_read_tokens=video_read,
         output_tokens=out_room,
         reasoning_tokens=reasoning,
+        citation_tokens=citations,
         audio_output_tokens=audio_out,
         image_output_tokens=image_out,
-        web_searches=counts.get("web_searches", 0),
+        **{unit: counts[unit] for unit in UNITS if unit in counts},
     )
 
 
-_RARE_PARTS = frozenset(
-    {
-        "audio_input_tokens",
-        "audio_output_tokens",
-        "audio_cache_read_tokens",
-        "image_input_tokens",
-        "image_output_tokens",
-        "tool_input_tokens",
-        "web_searches",
-    }
-)
+_RARE_PARTS = frozenset({*INPUT_BUCKETS[4:], *OUTPUT_BUCKETS[2:], *UNITS})
 
 
 _NO_RARE_INPUT: tuple[int, ...] = (0,) * (len(INPUT_BUCKETS) - 4)

@@ -31,7 +31,8 @@ WITH
             'raw:prompt_tokens',
             'raw:input_tokens',
             'raw:promptTokenCount',
-            'raw:inputTokens'
+            'raw:inputTokens',
+            'raw:total_input_tokens'
         ]),
         ('output_tokens', [
             'gen_ai.usage.output_tokens',
@@ -46,7 +47,8 @@ WITH
             'raw:completion_tokens',
             'raw:output_tokens',
             'raw:candidatesTokenCount',
-            'raw:outputTokens'
+            'raw:outputTokens',
+            'raw:total_output_tokens'
         ]),
         ('total_tokens', [
             'gen_ai.usage.total_tokens',
@@ -83,7 +85,9 @@ WITH
             'raw:cache_read_input_tokens',
             'raw:cachedContentTokenCount',
             'raw:cacheReadInputTokens',
-            'raw:prompt_cache_hit_tokens'
+            'raw:prompt_cache_hit_tokens',
+            'raw:input_tokens_details.cache_read_input_tokens',
+            'raw:total_cached_tokens'
         ]),
         ('cache_write_tokens', [
             'gen_ai.usage.cache_write.input_tokens',
@@ -104,7 +108,8 @@ WITH
             'vercel_anthropic:cacheCreationInputTokens',
             'raw:cache_creation_input_tokens',
             'raw:cacheWriteInputTokens',
-            'raw:prompt_tokens_details.cache_write_tokens'
+            'raw:prompt_tokens_details.cache_write_tokens',
+            'raw:input_tokens_details.cache_write_tokens'
         ]),
         ('cache_write_1h_tokens', [
             'anthropic.usage.cache_creation.ephemeral_1h_input_tokens',
@@ -137,7 +142,9 @@ WITH
             'langsmith_output:reasoning',
             'raw:completion_tokens_details.reasoning_tokens',
             'raw:output_tokens_details.reasoning_tokens',
-            'raw:thoughtsTokenCount'
+            'raw:thoughtsTokenCount',
+            'raw:output_tokens_details.thinking_tokens',
+            'raw:total_thought_tokens'
         ]),
         ('audio_input_tokens', [
             'gen_ai.usage.audio.input_tokens',
@@ -148,7 +155,8 @@ WITH
             'langfuse:input_audio_tokens',
             'langsmith_input:audio',
             'raw:prompt_tokens_details.audio_tokens',
-            'raw:input_tokens_details.audio_tokens'
+            'raw:input_tokens_details.audio_tokens',
+            'raw:input_token_details.audio_tokens'
         ]),
         ('audio_output_tokens', [
             'gen_ai.usage.audio.output_tokens',
@@ -173,11 +181,13 @@ WITH
         ('image_output_tokens', [
             'gen_ai.usage.image.output_tokens',
             'gen_ai.usage.details.output_image_tokens',
-            'raw:completion_tokens_details.image_tokens'
+            'raw:completion_tokens_details.image_tokens',
+            'raw:output_tokens_details.image_tokens'
         ]),
         ('tool_input_tokens', [
             'gen_ai.usage.details.tool_use_prompt_tokens',
-            'raw:toolUsePromptTokenCount'
+            'raw:toolUsePromptTokenCount',
+            'raw:total_tool_use_tokens'
         ]),
         ('web_searches', [
             'gen_ai.usage.web_search_requests',

@@ -215,7 +215,7 @@ WITH
             said_operation IN ('embeddings', 'embedding', 'rerank', 'EMBEDDING', 'RERANKER') AS is_embedding,
             ifNull(counts['cache_read_tokens'], 0) AS cache_read,
             ifNull(counts['cache_write_1h_tokens'], 0) AS cache_write_1h,
-            ifNull(counts['reasoning_tokens'], 0) AS said_reasoning,
+            toInt64(ifNull(counts['reasoning_tokens'], 0)) AS said_reasoning,
             arrayMap(cost -> (if(cost.1 >= 0 AND cost.1 <= 1000000000000, cost.1, NULL), cost.2), stated_costs) AS costs
         FROM counted
     ),
@@ -248,10 +248,8 @@ WITH
                 isNull(found_input), 0,
                 found_total >= found_input, found_total - found_input,
                 0)) AS said_output,
-            if(
-                isNull(found_total),
-                -1000000000000000,
-                toInt64(found_total) - toInt64(ifNull(found_input, 0)) - toInt64(ifNull(found_output, 0))) AS unsaid_total,
+            toInt64(ifNull(counts['tool_input_tokens'], 0)) AS said_tool,
+            if(isNull(found_total), -1000000000000000, toInt64(found_total) - said_input - said_output) AS unsaid_total,
             first_amount > 0 AND upper(said['cost_currency']) NOT IN ('', 'USD') AS is_foreign,
             has_usage AND isNull(found_input) AND isNotNull(found_output) AND NOT ifNull(found_total >= found_output, false)
                 AS lacks_input,
@@ -267,13 +265,20 @@ WITH
     (
         SELECT
             *,
-            NOT is_exclusive AND cache_read + cache_write > 0 AND has_usage AND (
-                cache_read + cache_write > said_input
-                OR has([0, toInt64(said_reasoning)], unsaid_total - toInt64(cache_read + cache_write)))
+            toInt64(cache_read + cache_write) AS cached,
+            if(
+                has_usage AND said_tool > 0 AND (
+                    said_tool > said_input
+                    OR has([0, cached, said_reasoning, cached + said_reasoning], unsaid_total - said_tool)),
+                said_tool,
+                0) AS tool_beside,
+            NOT is_exclusive AND cached > 0 AND has_usage AND (
+                cached > said_input + tool_beside
+                OR has([0, said_reasoning, said_tool, said_reasoning + said_tool], unsaid_total - cached))
                 AS is_input_corrected,
             has_usage AND said_reasoning > 0 AND (
                 said_reasoning > said_output
-                OR has([0, toInt64(cache_read + cache_write)], unsaid_total - toInt64(said_reasoning)))
+                OR has([0, cached, said_tool, cached + said_tool], unsaid_total - said_reasoning))
                 AS is_output_corrected,
             toInt64(least(ifNull(counts['audio_cache_read_tokens'], 0), cache_read)) AS audio_cache_read,
             if(is_foreign, 0, arrayFirstIndex(cost -> ifNull(cost.1 > 0 OR (cost.1 = 0 AND cost.2), false), costs)) AS chosen
@@ -283,7 +288,7 @@ WITH
     (
         SELECT
             *,
-            said_input + if(is_exclusive OR is_input_corrected, 0, -toInt64(cache_read + cache_write)) AS uncached_input,
+            said_input + tool_beside - if(is_exclusive OR is_input_corrected, 0, cached) AS uncached_input,
             said_output + if(is_output_corrected, said_reasoning, 0) AS total_output,
             if(class = 'other' AND (has_usage OR chosen > 0), 'aggregate', class) AS final_class
         FROM corrected
@@ -294,7 +299,7 @@ WITH
             *,
             greatest(0, least(toInt64(ifNull(counts['audio_input_tokens'], 0)) - audio_cache_read, uncached_input))
                 AS audio_input,
-            least(toInt64(said_reasoning), total_output) AS reasoning,
+            least(said_reasoning, total_output) AS reasoning,
             final_class IN ('model', 'aggregate') AS is_read,
             is_read AND chosen > 0 AS has_cost
         FROM rooms
@@ -324,7 +329,7 @@ WITH
     (
         SELECT
             *,
-            least(toInt64(ifNull(counts['tool_input_tokens'], 0)), uncached_input - audio_input - image_input) AS tool_input,
+            least(said_tool, uncached_input - audio_input - image_input) AS tool_input,
             least(toInt64(ifNull(counts['image_output_tokens'], 0)), total_output - reasoning - audio_output) AS image_output
         FROM parted
     )

@@ -38,21 +38,25 @@ from otel_cost.budgets import (
     Policy,
     match,
 )
+from otel_cost.charging import BILLING_PROVIDERS
 from otel_cost.containment import contained, count
 from otel_cost.detectors import LIMIT, Exchange, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
-from otel_cost.guard.bounds import Bound, Bounds, thinks
-from otel_cost.guard.calls import EMBEDDINGS, ModelCall, unseen
+from otel_cost.guard.bounds import Bound, Bounds, asks_to_think, thinks
+from otel_cost.guard.calls import EMBEDDINGS, MEDIA, ModelCall, unseen
 from otel_cost.guard.decisions import tell_refusal
 from otel_cost.guard.ladder import Ladder, Way, changed, is_reached, may_fit, standing
+from otel_cost.guard.media import output_kinds
 from otel_cost.guard.records import Records, usd
 from otel_cost.guard.rewrites import Change
 from otel_cost.guard.spans import Unmetered
 from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
+from otel_cost.guard.untold import NOTHING as NOTHING_UNTOLD
+from otel_cost.guard.untold import untold, usage_attributes
 from otel_cost.ledger import Hold, Ledger, Refusal, Tally
-from otel_cost.money import PICO
+from otel_cost.money import PICO, to_picousd
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
 from otel_cost.usage import MODEL, Usage, classify
@@ -77,7 +81,7 @@ class Cost(NamedTuple):
         unsaid: The usage, where the span of the call has no way to know it: of an answer that broke off, and
             of a stream whose application did not ask for it. None otherwise.
         is_partial: The answer broke off.
-        searches: Web searches that the usage does not count, nor the span of the call.
+        untold: What the span of the call has no way to know of what was used, as attributes.
     """
 
     picousd: int
@@ -85,7 +89,7 @@ class Cost(NamedTuple):
     output_tokens: int = 0
     unsaid: Usage | None = None
     is_partial: bool = False
-    searches: int = 0
+    untold: Mapping[str, str | int] = NOTHING_UNTOLD
 
 
 class Ticket:
@@ -321,7 +325,13 @@ class Guard:
         if usage is None:
             partial = self._partial_usage(ticket, answer)
             picousd = self._price_answer(ticket, answer, partial)
-            return Cost(picousd, *partial.totals, partial, is_partial=True, searches=answer.untold_searches)
+            return Cost(
+                picousd,
+                *partial.totals,
+                partial,
+                is_partial=True,
+                untold=untold(ticket.call, answer, partial),
+            )
         inputs, outputs = usage.totals
         with contained("learn from an answer"):
             self.bounds.learn(
@@ -335,20 +345,31 @@ class Guard:
             )
         unsaid = usage if ticket.change is not None and ticket.change.hides_usage else None
         picousd = self._price_answer(ticket, answer, usage)
-        return Cost(picousd, inputs, outputs, unsaid, searches=answer.untold_searches)
+        return Cost(picousd, inputs, outputs, unsaid, untold=untold(ticket.call, answer, usage))
 
     def _price_answer(self, ticket: Ticket, answer: Answer, usage: Usage) -> int:
-        return self._price(ticket.call, usage, answer.model, answer.service_tier)
+        call = ticket.call
+        bill = answer.billed_usd if call.provider in BILLING_PROVIDERS else None
+        return (
+            self._price(call, usage, answer.model, answer.service_tier) if bill is None else to_picousd(bill)
+        )
 
     def _partial_usage(self, ticket: Ticket, answer: Answer) -> Usage:
-        """Return what an answer that broke off used: what was said of it by then, and the text after that."""
+        """Return what an answer used that broke off, or does not tell it.
+
+        That is what was said of it by then, and the text after that. Where the answer is no text, or comes
+        later, it is what was asked for.
+        """
         call = ticket.call
         told = answer.usage_so_far or Usage(input_tokens=self.bounds.usual_input(call, ticket.conversation))
+        if call.api.name in MEDIA:
+            asked = self.bounds.worst(call).usage
+            return answer.usage_so_far or asked._replace(input_tokens=told.input_tokens)
         output = told.output_tokens + self.bounds.text_tokens(call, answer.untold)
         if not answer.tells_output:
             likely = self.bounds.likely(call).output_tokens
             output = max(output, self._hidden(call, ticket.held_tokens if self._is_strict else likely))
-        return told._replace(output_tokens=output, web_searches=answer.untold_searches or told.web_searches)
+        return answer.with_searches(told._replace(output_tokens=output))
 
     def _written_tokens(self, call: ModelCall, answer: Answer) -> int:
         told = (answer.usage_so_far or Usage()) if answer.tells_output else Usage()
@@ -356,9 +377,9 @@ class Guard:
 
     def _hidden(self, call: ModelCall, tokens: int) -> int:
         """Return the output tokens that a stream without usage may have been billed for and not sent."""
-        if call.provider in WRITES_ON:
+        if call.provider in WRITES_ON or call.is_deferred:
             return tokens
-        if not thinks(call.model):
+        if not (thinks(call.model) or asks_to_think(call.body)):
             return 0
         self.records.warn_once(
             call.model,
@@ -372,7 +393,7 @@ class Guard:
     def likely_cost(self, ticket: Ticket) -> int:
         """Return what a call like this usually costs, in pico-USD."""
         likely = self.bounds.likely(ticket.call, ticket.conversation)
-        return self._price(ticket.call, Usage(**likely._asdict()))
+        return self._price(ticket.call, likely.usage)
 
     def hold_more(self, ticket: Ticket, answer: Answer, holds: list[Hold]) -> Refusal | None:
         """Hold as much again for a stream that has used up what was held. Returns why there is no more."""
@@ -418,9 +439,9 @@ class Guard:
         if cost.unsaid is not None:
             with contained("tell a span its usage"):
                 _write_usage(ticket.span, cost.unsaid, is_partial=cost.is_partial)
-        if cost.searches:
-            with contained("tell a span its web searches"):
-                _write(ticket.span, {names.WEB_SEARCHES[0]: cost.searches})
+        if cost.untold:
+            with contained("tell a span what its call used"):
+                _write(ticket.span, cost.untold)
         self._warn_of_budget(ticket.budget)
 
     def _watch_outcome(self, ticket: Ticket, cost: Cost, *, is_failed: bool) -> None:
@@ -662,16 +683,20 @@ class Guard:
         return bound_of(call, call.conversation)
 
     def _bound_cost(self, call: ModelCall, bound: Bound) -> int:
-        """Return the most that tokens cost: input may all be written to a cache, which costs more."""
-        inputs, output, searches = bound
-        plain = self._price(call, Usage(**bound._asdict()))
-        if not call.writes_cache:
-            return plain
-        written = (
-            Usage(cache_write_1h_tokens=inputs, output_tokens=output, web_searches=searches),
-            Usage(cache_write_tokens=inputs, output_tokens=output, web_searches=searches),
-        )
-        return max(plain, *(self._price(call, usage) for usage in written))
+        """Return the most that a bound costs, whatever is the dearest that its tokens may be.
+
+        Input may all be written to a cache, and an answer may be a picture or speech.
+        """
+        plain = bound.usage
+        worst = self._price(call, plain)
+        if call.writes_cache:
+            for kind in ("cache_write_1h_tokens", "cache_write_tokens"):
+                written = plain._replace(input_tokens=0, **{kind: plain.input_tokens})
+                worst = max(worst, self._price(call, written))
+        for kind in output_kinds(call.model) if plain.output_tokens else ():
+            made = plain._replace(output_tokens=0, **{kind: plain.output_tokens})
+            worst = max(worst, self._price(call, made))
+        return worst
 
     def _most_cost(self, call: ModelCall) -> int:
         """Return the most that a call can cost, of a model that no estimate can be made of yet; else 0."""
@@ -723,15 +748,7 @@ if hasattr(os, "register_at_fork"):
 
 def _write_usage(span: trace.Span, usage: Usage, *, is_partial: bool) -> None:
     """Put the usage of an answer on the span of its call, which has none; with a mark where it broke off."""
-    inputs, outputs = usage.totals
-    details = {
-        names.CACHE_READ_TOKENS[0]: usage.cache_read_tokens,
-        names.CACHE_WRITE_TOKENS[0]: usage.cache_write_tokens + usage.cache_write_1h_tokens,
-        names.REASONING_TOKENS[0]: usage.reasoning_tokens,
-    }
-    said: dict[str, str | int] = {names.INPUT_TOKENS[0]: inputs, names.OUTPUT_TOKENS[0]: outputs}
-    said |= {name: count for name, count in details.items() if count}
-    _write(span, said | ({names.USAGE_SOURCE: names.PARTIAL} if is_partial else {}))
+    _write(span, usage_attributes(usage) | ({names.USAGE_SOURCE: names.PARTIAL} if is_partial else {}))
 
 
 def _write(span: trace.Span, said: Mapping[str, str | int]) -> None:

@@ -7,37 +7,54 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from otel_cost import documents
+from otel_cost.charging import billed_usd
+from otel_cost.guard import reported
+from otel_cost.guard.calls import tier_of
 from otel_cost.guard.encodings import decoder
 from otel_cost.guard.repeats import TEXT_KEYS, Repeats
-from otel_cost.usage import MAX_COUNT, Usage, to_usage
+from otel_cost.guard.searches import Listed
+from otel_cost.usage import UNITS, Usage, to_usage, whole_counts
 
 Json = dict[str, Any]
 
 MAX_PENDING_BYTES = 8 * 1024 * 1024
 """Longest event kept while it is incomplete; a longer one is given up, and the usage in it is not known."""
+TAIL_BYTES = 64 * 1024
+"""What is kept of a longer document: its end."""
+_USAGE_AT_END = re.compile(r'"(usage|usageMetadata)"\s*:\s*(?=\{)')
 
 _USAGE_PLACES = (
     ("usage",),  # OpenAI chat, Anthropic, Bedrock Converse, Cohere v2, Mistral
     ("response", "usage"),  # OpenAI responses: response.completed
     ("message", "usage"),  # Anthropic: message_start
     ("usageMetadata",),  # Gemini
+    ("interaction", "usage"),  # Gemini's interactions: interaction.completed
+    ("metadata", "total_usage"),  # what the events before it say
     ("delta", "usage"),  # Cohere v2: message-end
     ("x_groq", "usage"),  # Groq
     ("meta",),  # Cohere v1
 )
-_ITEM_HOLDERS = frozenset({"output", "item", "response"})
+_SEARCH_HOLDERS = frozenset({"candidates", "output", "item", "response"})
 _OUTPUT_KEYS = frozenset(path[0] for path in documents.PROVIDER_USAGE["output_tokens"])
 _TOTALS = frozenset({"input_tokens", "output_tokens", "total_tokens"})
 """Amounts that tell something even at 0; a part that is 0 is as good as not said."""
 _NAMES = frozenset({"id", "model", "modelVersion", "responseId", "service_tier", "serviceTier"})
 _USAGE_HOLDERS = frozenset(place[0] for place in _USAGE_PLACES)
+_INTERACTION_GOES_ON = frozenset({"interaction.created", "interaction.status_update"})
+_WHOLES = ("response.", "interaction.")
+_NO_OUTPUT = {"output_tokens": None, "output_tokens_details": None}
+_SEARCHES = b"webSearchQueries"
+_NAMED = ("response", "message", "interaction")
+"""What a stream's events hold the answer in, with its names."""
 
 
 class Text(NamedTuple):
@@ -59,7 +76,6 @@ class Answer:
         service_tier: As the provider names it; empty where it does not.
         output_bytes: UTF-8 bytes of text received.
         output_events: Events that brought text.
-        untold_searches: Web searches that the answer lists and its usage does not count, as OpenAI's.
         is_final: The provider has said what the whole answer used. Anthropic's first event says a part,
             Gemini's events say what was used so far.
     """
@@ -67,6 +83,7 @@ class Answer:
     __slots__ = (
         "_has_ended",
         "_reported",
+        "_searches",
         "_told",
         "is_final",
         "model",
@@ -74,7 +91,6 @@ class Answer:
         "output_events",
         "response_id",
         "service_tier",
-        "untold_searches",
     )
 
     def __init__(self) -> None:
@@ -85,7 +101,7 @@ class Answer:
         self.output_events = 0
         self.is_final = False
         self._reported: dict[str, Any] = {}
-        self.untold_searches = 0
+        self._searches = Listed()
         self._told: Text | None = None
         self._has_ended = False
 
@@ -114,16 +130,32 @@ class Answer:
         """What it said of a part: Anthropic tells the input at the start, Gemini all of it all along."""
         return self._usage("")
 
+    @property
+    def billed_usd(self) -> Decimal | None:
+        """What the provider says it bills, where its usage says that; only some are to be believed."""
+        return billed_usd(self._reported)
+
+    @property
+    def untold_searches(self) -> int:
+        """Web searches that the answer lists and its usage does not count."""
+        return self._searches.web(self.model)
+
+    def with_searches(self, usage: Usage) -> Usage:
+        """Return usage with the searches that the answer lists and its usage does not count."""
+        web, files = self.untold_searches, self._searches.files
+        if not (web or files):
+            return usage
+        return usage._replace(web_searches=web or usage.web_searches, file_searches=files)
+
     def _usage(self, operation: str) -> Usage | None:
-        reported = documents.provider_usage(self._reported)
-        counts = {
-            name: count
-            for name, count in reported.items()
-            if type(count) is int and 0 <= count <= MAX_COUNT and (count or name in _TOTALS)
-        }
+        counts = _counts(self._reported)
+        counts = {name: count for name, count in counts.items() if count or name in _TOTALS}
         exclusive = documents.input_excludes_cache(self._reported)
         usage = to_usage(counts, exclusive=exclusive, operation=operation)
-        return usage._replace(web_searches=self.untold_searches) if usage and self.untold_searches else usage
+        if usage is None:
+            units = {unit: counts[unit] for unit in UNITS if unit in counts}
+            return Usage(**units) if units else None
+        return self.with_searches(usage)
 
     def wrote(self, text_bytes: int) -> None:
         """Count the text of one event of a stream; an event without any is not counted."""
@@ -138,8 +170,8 @@ class Answer:
         self._has_ended = self._has_ended or is_whole or not _goes_on(document)
         if not _USAGE_HOLDERS.isdisjoint(document):
             self._take_usage(document)
-        if not _ITEM_HOLDERS.isdisjoint(document):
-            self._take_items(document)
+        if not _SEARCH_HOLDERS.isdisjoint(document):
+            self._searches.take(document)
         if "prompt_eval_count" in document or "eval_count" in document:
             # https://docs.ollama.com/api#response: on the last line of a stream
             self._merge(
@@ -160,17 +192,9 @@ class Answer:
             found = _at(document, place)
             if isinstance(found, dict) and found:
                 is_start = document.get("type") == "message_start"
-                self._merge({**found, "output_tokens": None} if is_start else found)
-                self.is_final = self.is_final or (self._has_ended and not is_start)
-
-    def _take_items(self, document: Json) -> None:
-        """Count the searches of OpenAI's responses: each as it ends, and all of them in the whole answer."""
-        whole = document.get("response", document)
-        items = whole.get("output") if isinstance(whole, dict) else None
-        if isinstance(items, list):
-            self.untold_searches = max(self.untold_searches, sum(map(_is_search, items)))
-        elif document.get("type") == "response.output_item.done":
-            self.untold_searches += _is_search(document.get("item"))
+                self._merge({**found, **_NO_OUTPUT} if is_start else found)
+                if self._has_ended and not (is_start or self.is_final):
+                    self.is_final = any(_counts(self._reported).values())  # all 0 is not told
 
     def _merge(self, usage: Mapping[str, Any]) -> None:
         """Later amounts replace earlier ones: streams repeat running totals."""
@@ -185,9 +209,12 @@ class Answer:
 
     def _name(self, document: Json) -> None:
         self._name_of(document)
-        for holder in (document.get("response"), document.get("message"), self._reported):
-            if holder and isinstance(holder, dict):
+        for key in _NAMED:
+            if isinstance(holder := document.get(key), dict):
                 self._name_of(holder)
+        if self._reported:
+            self._name_of(self._reported)
+            self.service_tier = reported.service_tier(self._reported) or self.service_tier
 
     def _name_of(self, holder: Json) -> None:
         if _NAMES.isdisjoint(holder):
@@ -195,9 +222,7 @@ class Answer:
         model = holder.get("model") or holder.get("modelVersion")
         if isinstance(model, str):
             self.model = model
-        tier = holder.get("service_tier") or holder.get("serviceTier")
-        if isinstance(tier, str):
-            self.service_tier = tier
+        self.service_tier = tier_of(holder) or self.service_tier
         named = holder.get("id") or holder.get("responseId")
         if isinstance(named, str) and not self.response_id:
             self.response_id = named
@@ -220,7 +245,7 @@ class Reader:
         self._repeats = Repeats()
         self._split = _splitter(content_type)
         self._decode = decoder(content_encoding)
-        self._gave_up = False
+        self._gave_up = self._is_cut = False
 
     def feed(self, data: bytes, *, is_decoded: bool = False) -> None:
         """Take the next bytes of the response, as they were sent or with their encoding undone."""
@@ -231,12 +256,22 @@ class Reader:
         for event in self._split(self._pending, data, False):
             self._take(event)
         if len(self._pending) > MAX_PENDING_BYTES:
+            self._give_up_most()
+
+    def _give_up_most(self) -> None:
+        """Keep the end of a document, where its usage stands behind pictures or sound."""
+        if self._split is _document:
+            del self._pending[:-TAIL_BYTES]
+            self._is_cut = True
+        else:
             self._gave_up = True
             self._pending.clear()
 
     def finish(self) -> Answer:
         """Return what is known once no more bytes come."""
-        if not self._gave_up:
+        if self._is_cut:
+            self.answer.take(_end_of_document(bytes(self._pending)), is_whole=True)
+        elif not self._gave_up:
             for event in self._split(self._pending, b"", True):
                 for document in _parse(event):
                     self.answer.take(document, is_whole=self._split is _document)
@@ -255,7 +290,7 @@ class Reader:
             if (answer.model, answer.service_tier) != before[1:]:
                 self._repeats.forget()
             written = answer.output_bytes - before[0]
-            if written and self._repeats.looks() and not _tells_usage(document):
+            if written and self._repeats.looks() and not (_tells_usage(document) or _SEARCHES in event):
                 self._repeats.learn(event, written)
 
 
@@ -343,6 +378,15 @@ def _invoked(payload: bytes) -> Iterator[bytes]:
 _JSON = json.JSONDecoder()
 
 
+def _end_of_document(tail: bytes) -> Json:
+    """Return the usage that stands in the end of a document; empty where there is none."""
+    text = tail.decode(errors="replace")
+    for found in reversed(list(_USAGE_AT_END.finditer(text))):
+        with suppress(ValueError, RecursionError):
+            return {found[1]: _JSON.raw_decode(text, found.end())[0]}
+    return {}
+
+
 def _parse(text: bytes) -> Iterable[Json]:
     """Return the objects that a text holds, in an array or alone; none where it is not JSON."""
     text = text.strip()
@@ -360,6 +404,9 @@ def _parse(text: bytes) -> Iterable[Json]:
 
 def _goes_on(event: Json) -> bool:
     """Whether more of the answer follows, as far as an event tells."""
+    if "event_type" in event:  # Gemini's interactions
+        kind = str(event["event_type"])
+        return not kind.startswith("interaction.") or kind in _INTERACTION_GOES_ON
     choices = event.get("candidates") or event.get("choices")
     if not isinstance(choices, list) or not choices:
         return False
@@ -371,8 +418,8 @@ def _goes_on(event: Json) -> bool:
 
 def event_bytes(event: Json) -> int:
     """Return the bytes of text that an event adds; OpenAI repeats at its end what came in parts."""
-    kind = event.get("type")
-    if isinstance(kind, str) and kind.startswith("response.") and not kind.endswith(".delta"):
+    kind = event.get("type", event.get("event_type"))
+    if isinstance(kind, str) and kind.startswith(_WHOLES) and not kind.endswith(".delta"):
         return 0
     return text_bytes(event)
 
@@ -399,15 +446,8 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _is_search(item: Any) -> bool:
-    """Whether an item of an answer is a web search that is billed: opening or reading a page is not.
-
-    https://platform.openai.com/docs/guides/tools-web-search (2026-11)
-    """
-    if not isinstance(item, dict) or item.get("type") != "web_search_call":
-        return False
-    action = item.get("action")
-    return not isinstance(action, dict) or action.get("type", "search") == "search"
+def _counts(usage: Json) -> dict[str, int]:
+    return whole_counts(reported.amounts(usage), [])
 
 
 def _tells_usage(event: Json) -> bool:

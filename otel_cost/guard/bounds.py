@@ -11,11 +11,24 @@ import math
 import re
 import threading
 from collections import OrderedDict
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from otel_cost.guard.answers import NO_TEXT, Text
-from otel_cost.guard.calls import CHAT, COMPLETIONS, EMBEDDINGS, OLLAMA, RESPONSES, ModelCall
+from otel_cost.guard.calls import (
+    BATCH,
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MEDIA,
+    OLLAMA,
+    RESPONSES,
+    ModelCall,
+)
+from otel_cost.guard.media import NOTHING, asked
 from otel_cost.guard.prompts import SEAM_TOKENS, Sketch, least_most_tokens, most_tokens, new_part, sketch
+from otel_cost.guard.searches import NONE, Allowed, allowed
+from otel_cost.usage import Usage
 
 MARGIN = 1.1
 """Times the most tokens that a model was seen to make of a prompt, where its tokenizer is dearer than those
@@ -29,15 +42,15 @@ OVERHEAD_TOKENS = 400
 (https://docs.claude.com/en/docs/agents-and-tools/tool-use/overview, 2026-11)."""
 MEDIA_TOKENS = 2_000
 """Least bound of a file: the largest image is 1,600 tokens at Anthropic, 1,445 at OpenAI."""
+_DEAR_IMAGES = {"gpt-4o-mini": 25_501}
+"""Of the largest image: 2,833 tokens and 5,667 for each of four tiles.
+https://platform.openai.com/docs/guides/images-vision (2026-11)"""
 MEDIA_BYTES_PER_TOKEN = 8
 """Bytes of a file for each of its tokens at most: dense pages of a PDF come to some 25 bytes a token."""
 UNLIMITED_OUTPUT_TOKENS = 32_768
 """Output bound of a request without a limit: beyond what any call of the recorded agents wrote."""
 TYPICAL_OUTPUT_TOKENS = 1_024
 """Used for an estimate before anything is learnt."""
-SEARCH_TOKENS = 8_000
-"""What a web search adds to a prompt: as much as OpenAI bills its small models for each; others by what is
-found (https://platform.openai.com/docs/pricing, 2026-11)."""
 MAX_MODELS = 512
 MAX_CONVERSATIONS = 2_048
 """Conversations whose last prompt is remembered, at some 3 kB each."""
@@ -69,18 +82,35 @@ def thinks(model: str) -> bool:
     return bool(_THINKING.search(model))
 
 
+def asks_to_think(body: Mapping[str, Any]) -> bool:
+    """Whether a request asks for thoughts, of which the answer shows a summary or nothing.
+
+    https://platform.claude.com/docs/en/build-with-claude/extended-thinking (2026-11)
+    """
+    thinking = body.get("thinking")
+    return isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive")
+
+
 class Bound(NamedTuple):
-    """Tokens of a call.
+    """What a call can use.
 
     Attributes:
         input_tokens: Of the prompt; a cached share is not assumed.
         output_tokens: Of all answers together.
-        web_searches: That the provider makes; what they add is in `input_tokens`.
+        others: What else is billed: searches, whose findings are in `input_tokens`, and what is no text.
     """
 
     input_tokens: int
     output_tokens: int
-    web_searches: int = 0
+    others: Usage = NOTHING
+
+    @property
+    def usage(self) -> Usage:
+        """All of it, as usage."""
+        if self.others is NOTHING:
+            return Usage(input_tokens=self.input_tokens, output_tokens=self.output_tokens)
+        output = self.output_tokens + self.others.output_tokens
+        return self.others._replace(input_tokens=self.input_tokens, output_tokens=output)
 
 
 class _Rate:
@@ -190,11 +220,18 @@ class Bounds:
         if text is None or text > least_most_tokens(len(call.prompt)):
             whole = self._most(call, call.prompt)
             text = whole if text is None else min(text, whole)
-        output = UNLIMITED_OUTPUT_TOKENS if call.output_limit is None else call.output_limit
+        output = call.output_limit
+        if output is None:
+            output = UNLIMITED_OUTPUT_TOKENS * (call.answers if call.api.name == BATCH else 1)
+        text += call.references * UNKNOWN_HISTORY_TOKENS
+        if call.has_text_files:
+            text += call.file_bytes * 3 // 4  # in base64; a byte may be a token
         return _bound(call, text + self._kept(call), output, call.searches)
 
     def likely(self, call: ModelCall, conversation: int = 0) -> Bound:
         """Return what a call will hardly pass, going by what the model answered before."""
+        if call.api.name == BATCH:
+            return self.worst(call)
         learnt = self._learnt.get((call.provider, call.model))
         ratio, output = TYPICAL_TOKENS_PER_BYTE, TYPICAL_OUTPUT_TOKENS
         if learnt is not None and learnt.prompts >= MIN_SAMPLES:
@@ -206,7 +243,8 @@ class Bounds:
         text = len(call.prompt) * ratio
         if counted := self._before(call, conversation):
             text = counted.input_tokens + len(new_part(call.prompt, counted.sketch)) * ratio
-        return _bound(call, math.ceil(text) + self._kept(call), output, min(call.searches, 1))
+        searches = allowed(call.body, call.model, 1) if call.searches is not NONE else NONE
+        return _bound(call, math.ceil(text) + self._kept(call), output, searches)
 
     def has_learnt(self, call: ModelCall) -> bool:
         """Whether enough answers of the model were seen to tell what is likely."""
@@ -250,7 +288,7 @@ class Bounds:
             conversation: As for `worst`.
             response_id: The provider's name of the answer, which a later call may continue.
         """
-        is_whole = bool(call.prompt) and not (call.files or call.history or call.searches)
+        is_whole = bool(call.prompt) and not (call.files or call.history or any(call.searches))
         counted = _Counted(sketch(call.prompt), input_tokens) if is_whole and conversation else None
         with self._lock:
             learnt = self._learnt.get((call.provider, call.model))
@@ -275,7 +313,7 @@ class Bounds:
         return min(len(text), math.ceil(most_tokens(text) * dearness))
 
     def _before(self, call: ModelCall, conversation: int) -> _Counted | None:
-        if not conversation or call.files or call.history or call.searches:
+        if not conversation or call.files or call.history or any(call.searches):
             return None
         return self._counted.get((call.provider, call.model, conversation))
 
@@ -292,9 +330,14 @@ def _remember(memory: OrderedDict[K, V], name: K, value: V, size: int) -> None:
 
 
 def _file_tokens(call: ModelCall) -> int:
-    return max(call.files * MEDIA_TOKENS, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
+    each = next((tokens for name, tokens in _DEAR_IMAGES.items() if name in call.model), MEDIA_TOKENS)
+    return max(call.files * each, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
 
 
-def _bound(call: ModelCall, text_tokens: int, output_tokens: int, searches: int) -> Bound:
-    added = _file_tokens(call) + OVERHEAD_TOKENS + searches * SEARCH_TOKENS
-    return Bound(text_tokens + added, 0 if call.api.name == EMBEDDINGS else output_tokens, searches)
+def _bound(call: ModelCall, text_tokens: int, output_tokens: int, searches: Allowed) -> Bound:
+    inputs = text_tokens + _file_tokens(call) + OVERHEAD_TOKENS + searches.tokens
+    outputs = 0 if call.api.name == EMBEDDINGS or call.api.name in MEDIA else output_tokens
+    others = asked(call)
+    if searches is not NONE:
+        others = others._replace(web_searches=searches.web, file_searches=searches.files)
+    return Bound(inputs, outputs, others)

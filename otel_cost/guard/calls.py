@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from otel_cost import attributes as names
+from otel_cost.guard.searches import NONE as NO_SEARCHES
+from otel_cost.guard.searches import Allowed, allowed
 from otel_cost.providers import canonical_provider, endpoint_provider
 from otel_cost.usage import MODEL, classify
 
@@ -18,15 +20,30 @@ Json = dict[str, Any]
 
 CHAT, COMPLETIONS, RESPONSES, MESSAGES = "chat", "completions", "responses", "messages"
 GEMINI, CONVERSE, INVOKE, COHERE, OLLAMA = "gemini", "converse", "invoke", "cohere", "ollama"
-EMBEDDINGS, OTHER = "embeddings", "other"
+INTERACTIONS, BATCH, EMBEDDINGS, OTHER = "interactions", "batch", "embeddings", "other"
+IMAGES, SPEECH, VIDEOS, RERANK = "images", "speech", "videos", "rerank"
+MEDIA = frozenset({IMAGES, SPEECH, VIDEOS, RERANK})
+"""What is not answered in text, and billed by other units than its tokens."""
 
-_HISTORIES = {"previous_response_id": None, "conversation": None, "cachedContent": None, "prompt": None}
+_HISTORIES = dict.fromkeys(
+    (
+        "previous_response_id",
+        "previous_interaction_id",
+        "conversation",
+        "cachedContent",
+        "cached_content",
+        "prompt",
+    )
+)
 _PROMPTS = frozenset({"contents", "input", "inputs", "instances", "messages", "prompt"})
-_NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files|batches)/?\Z", re.IGNORECASE)
+_NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files)/?\Z", re.IGNORECASE)
 """Ends of paths that take a prompt and bill for no answer."""
 
-_FILE_KEYS = frozenset(
-    {"data", "image_url", "url", "uri", "fileUri", "bytes", "file_data", "images", "result"}
+_REFERENCES = frozenset({"file_id", "file_url", "fileUri", "file_uri"})
+_FILE_KEYS = _REFERENCES | {"data", "image_url", "url", "uri", "bytes", "file_data", "images", "result"}
+_TEXT_FILE = re.compile(
+    rb'"(?:mime_?type|media_type)"\s*:\s*"(?:text/|application/(?:json|csv|xml))|data:(?:text/|application/(?:json|csv|xml))',
+    re.IGNORECASE,
 )
 _CACHE_KEYS = frozenset({"cache_control", "cachePoint"})
 """How a request asks for a part of its prompt to be kept: Anthropic's and Bedrock's."""
@@ -40,8 +57,6 @@ _MARKS = re.compile(
 )
 """Finds both kinds of keys in one pass; the first group is one that asks for a cache."""
 _MIN_FILE_BYTES = 512
-UNLIMITED_SEARCHES = 10
-"""Web searches of a request that allows them and sets no limit: providers set none either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +98,16 @@ APIS = (
         (("n",), ("best_of",)),
     ),
     # https://platform.openai.com/docs/api-reference/responses/create
-    Api(RESPONSES, _path(r"/responses"), (("max_output_tokens",),)),
-    # https://docs.claude.com/en/api/messages
+    Api(RESPONSES, _path(r"/responses(?:/compact)?"), (("max_output_tokens",),)),
+    # https://docs.claude.com/en/api/messages, and batches of them
     Api(MESSAGES, _path(r"/v1/messages"), (("max_tokens",),), provider="anthropic"),
+    Api(BATCH, _path(r"/v1/messages/batches"), (("max_tokens",),), provider="anthropic"),
+    Api(
+        BATCH,
+        _path(r"/models/(?P<model>[^/:]+):batchGenerateContent"),
+        (("generationConfig", "maxOutputTokens"),),
+        provider="google",
+    ),
     # https://docs.claude.com/en/api/claude-on-vertex-ai
     Api(
         MESSAGES,
@@ -96,11 +118,35 @@ APIS = (
     # https://ai.google.dev/api/generate-content, and Vertex
     Api(
         GEMINI,
-        _path(r"/models/(?P<model>[^/:]+):(?:streamGenerateContent|generateContent)"),
+        _path(
+            r"/(?:models|tunedModels|endpoints)/(?P<model>[^/:]+):(?:streamGenerateContent|generateContent)"
+        ),
         (("generationConfig", "maxOutputTokens"),),
         (("generationConfig", "candidateCount"),),
         "google",
         lambda path, body: "streamGenerateContent" in path,
+    ),
+    # https://ai.google.dev/api/interactions-api
+    Api(
+        INTERACTIONS,
+        _path(r"/interactions"),
+        (("generation_config", "max_output_tokens"),),
+        provider="google",
+    ),
+    # https://ai.google.dev/gemini-api/docs/imagen, https://ai.google.dev/gemini-api/docs/video
+    Api(
+        IMAGES,
+        _path(r"/models/(?P<model>imagen[^/:]*):predict"),
+        (),
+        (("parameters", "sampleCount"),),
+        "google",
+    ),
+    Api(
+        VIDEOS,
+        _path(r"/models/(?P<model>[^/:]+):predictLongRunning"),
+        (),
+        (("parameters", "sampleCount"),),
+        "google",
     ),
     Api(
         EMBEDDINGS,
@@ -143,10 +189,13 @@ APIS = (
         lambda path, body: body.get("stream") is not False,
     ),
     Api(EMBEDDINGS, _path(r"(?:/deployments/(?P<model>[^/]+))?/(?:embeddings|v[12]/embed|api/embed)")),
-    # Billed by other units than output tokens: images, speech, rerank.
-    Api(
-        OTHER, _path(r"/(?:images/(?:generations|edits)|audio/(?:speech|transcriptions)|rerank|v[12]/rerank)")
-    ),
+    # https://platform.openai.com/docs/api-reference/images, audio and videos
+    Api(IMAGES, _path(r"/images/(?:generations|edits|variations)"), (), (("n",),)),
+    Api(SPEECH, _path(r"/audio/speech")),
+    Api(VIDEOS, _path(r"/videos")),
+    Api(OTHER, _path(r"/audio/(?:transcriptions|translations)")),
+    # https://docs.cohere.com/reference/rerank
+    Api(RERANK, _path(r"/rerank")),
 )
 
 
@@ -183,6 +232,8 @@ class ModelCall:
         prompt: The body as it is sent, without the files in it.
         file_bytes: Size of the files in it: images, sound, documents.
         files: How many there are, those behind links included.
+        has_text_files: Some of them are text, of which a byte may be a token.
+        references: Those behind links, or known to the provider by name, that are no images: of any size.
         service_tier: As the request asks; empty where it does not.
         writes_cache: The request asks for its prompt to be kept, which costs more than reading it.
         url: Whole, with its query, which may hold a key.
@@ -190,7 +241,7 @@ class ModelCall:
         is_fixed: Tells whether its bytes are signed, so that nothing of it can be changed.
         can_hide: Who sends it can keep a part of the answer from the application.
         hides_usage: That part is the usage, which the application has not asked for.
-        searches: Web searches that the provider may make, and bill, while it answers.
+        searches: What the provider may look for, and bill, while it answers.
         history: Names what the provider adds to the prompt from what it keeps; empty where it adds nothing.
         target: Method, host and path, for people; never the query, which may hold a key.
     """
@@ -205,15 +256,27 @@ class ModelCall:
     prompt: bytes = field(repr=False, default=b"")
     file_bytes: int = 0
     files: int = 0
+    references: int = 0
+    has_text_files: bool = False
     service_tier: str = ""
     writes_cache: bool = False
-    searches: int = 0
+    searches: Allowed = NO_SEARCHES
     history: str = ""
     url: str = field(repr=False, default="")
     conversation: int = 0
     is_fixed: Callable[[], bool] = lambda: False
     can_hide: bool = False
     hides_usage: bool = False
+
+    @property
+    def answers(self) -> int:
+        """How many answers the request asks for, each of which may use the output limit."""
+        return answers(self.api, self.body)
+
+    @property
+    def is_deferred(self) -> bool:
+        """Whether what comes back is a promise, and the answer is read in other requests."""
+        return self.api.name == BATCH or self.body.get("background") is True
 
 
 _UNSEEN = Api("unseen", re.compile(r"(?!)"))
@@ -242,12 +305,12 @@ def recognise(
     route = _route(url.partition("?")[0])
     is_unnamed = route.api is UNNAMED
     said = told() if is_unnamed else None
-    if is_unnamed and (said is None or _NO_CALL.search(route.path)):
+    if is_unnamed and (not (said or route.seller) or _NO_CALL.search(route.path)):
         return None
     read = _parse(body)
     if is_unnamed and _PROMPTS.isdisjoint(read):
         return None
-    provider, model = route.seller or route.api.provider, _text(read.get("model")) or route.model
+    provider, model = route.seller or route.api.provider, _model(route.api, read) or route.model
     if not (provider and model):
         said = said or told()
     if said is not None:
@@ -264,10 +327,10 @@ def recognise(
         route.api.is_stream(route.path, read),
         output_limit(route.api, read),
         read,
-        *(_parted(text, read) if has_files else (text, 0, 0)),
-        _text(read.get("service_tier") or read.get("serviceTier")),
+        *(_parted(text, read) if has_files else (text, 0, 0, 0, False)),
+        BATCH if route.api.name == BATCH else _asked_tier(read),
         writes_cache,
-        _searches(read),
+        allowed(read, model),
         _history(read),
         url,
     )
@@ -314,10 +377,46 @@ def _route(url: str) -> _Route:
 
 def output_limit(api: Api, body: Json) -> int | None:
     """Return how many output tokens a request allows, over all of its answers; None when it does not say."""
+    if api.name == BATCH:
+        limits = [_count(one, place) for one in batched(body) for place in api.output_limits]
+        return sum(limits) if limits and all(limits) else None
     for place in api.output_limits:
         if each := _count(body, place):
-            return each * max([1, *[_count(body, place) for place in api.answers]])
+            return each * answers(api, body)
     return None
+
+
+def answers(api: Api, body: Json) -> int:
+    """Return how many answers a request asks for, each of which may use the output limit."""
+    if api.name == BATCH:
+        return max(1, len(batched(body)))
+    prompts = body.get("prompt") if api.name == COMPLETIONS else None
+    several = 1
+    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):  # else one, as tokens
+        several = len(prompts)
+    return several * max([1, *[_count(body, place) for place in api.answers]])
+
+
+def batched(body: Json) -> list[Json]:
+    """Return the requests of a batch that holds them.
+
+    https://docs.claude.com/en/api/creating-message-batches, https://ai.google.dev/gemini-api/docs/batch-api
+    """
+    holder = body.get("batch", body)
+    for key in ("input_config", "inputConfig", "requests"):
+        inner = holder.get(key) if isinstance(holder, dict) else None
+        holder = inner if inner is not None else holder
+    if isinstance(holder, dict):
+        holder = holder.get("requests")
+    if not isinstance(holder, list):
+        return []
+    held = [one.get("params", one.get("request")) for one in holder if isinstance(one, dict)]
+    return [one for one in held if isinstance(one, dict)]
+
+
+def _model(api: Api, body: Json) -> str:
+    first = next(iter(batched(body)), body) if api.name == BATCH else body
+    return _text(first.get("model"))
 
 
 def _parse(body: bytes | str | None) -> Json:
@@ -347,45 +446,58 @@ def _marked(text: bytes) -> tuple[bool, bool]:
     return has_files, writes_cache
 
 
-def _parted(text: bytes, read: Json) -> tuple[bytes, int, int]:
-    """Return a body without its files, the bytes of these, and how many there are."""
-    files = list(_files(read))
-    for file in filter(None, files):
+def _parted(text: bytes, read: Json) -> tuple[bytes, int, int, int, bool]:
+    """Return a body without its files, their bytes, how many there are, and what is said of them."""
+    found = list(_files(read))
+    inline = [file.text for file in found if file.text]
+    for file in inline:
         text = text.replace(file.encode(), b"")
-    return text, sum(map(len, files)), len(files)
+    references = sum(not (file.text or file.is_image) for file in found)
+    has_text = bool(inline) and _TEXT_FILE.search(text) is not None
+    return text, sum(map(len, inline)), len(found), references, has_text
 
 
-def _files(value: Any, key: str = "") -> Iterator[str]:
-    """Yield the files in a body, empty where it holds only a link to one."""
+class _File(NamedTuple):
+    """A file in a body; without text it stands behind a link or a name."""
+
+    text: str
+    is_image: bool
+
+
+def _files(value: Any, key: str = "", is_image: bool = False) -> Iterator[_File]:
+    """Yield the files in a body."""
     if isinstance(value, str):
         if key not in _FILE_KEYS:
             return
-        if value.startswith(("http://", "https://", "gs://", "s3://")):
-            yield ""
+        if key in _REFERENCES or value.startswith(("http://", "https://", "gs://", "s3://")):
+            yield _File("", is_image)
         elif len(value) >= _MIN_FILE_BYTES and " " not in value[:_MIN_FILE_BYTES]:
-            yield value
+            yield _File(value, is_image)
     elif isinstance(value, dict):
+        is_image = is_image or _is_image(value)
         for name, item in value.items():
-            yield from _files(item, name)
+            yield from _files(item, name, is_image or name.startswith("image"))
     elif isinstance(value, list):
         for item in value:
-            yield from _files(item, key)
+            yield from _files(item, key, is_image)
 
 
-def _searches(body: Json) -> int:
-    """Return how many web searches a request lets OpenAI or Anthropic make.
+def _is_image(holder: Json) -> bool:
+    kind = holder.get("mimeType") or holder.get("mime_type") or holder.get("type")
+    return isinstance(kind, str) and "image" in kind
 
-    https://platform.openai.com/docs/guides/tools-web-search (2026-11),
-    https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (2026-11)
+
+def tier_of(holder: Mapping[str, Any]) -> str:
+    """Return the service tier that a request or an answer names, or an empty string; Bedrock's is an object.
+
+    https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ServiceTier.html
     """
-    tools = body.get("tools")
-    if isinstance(tools, list):
-        for tool in tools:
-            kind = tool.get("type") if isinstance(tool, dict) else None
-            if isinstance(kind, str) and kind.startswith("web_search"):
-                limit = _count(tool, ("max_uses",)) or _count(body, ("max_tool_calls",))
-                return limit or UNLIMITED_SEARCHES
-    return 0
+    tier = holder.get("service_tier") or holder.get("serviceTier")
+    return _text(tier.get("type") if isinstance(tier, dict) else tier)
+
+
+def _asked_tier(body: Json) -> str:
+    return "fast" if body.get("speed") == "fast" else tier_of(body)
 
 
 def _history(body: Json) -> str:

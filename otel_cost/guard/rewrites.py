@@ -19,13 +19,16 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from otel_cost.guard.bounds import thinks
 from otel_cost.guard.calls import (
+    BATCH,
     CHAT,
     COHERE,
     COMPLETIONS,
     CONVERSE,
     EMBEDDINGS,
     GEMINI,
+    INTERACTIONS,
     INVOKE,
+    MEDIA,
     MESSAGES,
     OLLAMA,
     OTHER,
@@ -128,7 +131,7 @@ def least_output(call: ModelCall) -> int:
         least = LEAST_THINKING_TOKENS + LEAST_ANSWER_TOKENS
     elif thinks(call.model):
         least = LEAST_THINKING_TOKENS
-    return least * _answers(call)
+    return least * call.answers
 
 
 def most_output(call: ModelCall) -> int:
@@ -138,7 +141,7 @@ def most_output(call: ModelCall) -> int:
     place = _new_limit(call)
     if place is None:
         return 0
-    return (_ADDED_BY_LLAMA if place == ("max_gen_len",) else ADDED_OUTPUT_TOKENS) * _answers(call)
+    return (_ADDED_BY_LLAMA if place == ("max_gen_len",) else ADDED_OUTPUT_TOKENS) * call.answers
 
 
 def with_output_limit(call: ModelCall, tokens: int) -> ModelCall:
@@ -147,7 +150,9 @@ def with_output_limit(call: ModelCall, tokens: int) -> ModelCall:
     Every limit it has is lowered; one that has none gets its API's own. A thinking budget must be below the
     limit, so it is lowered with it.
     """
-    each = tokens // _answers(call)
+    each = tokens // call.answers
+    if call.api.name == BATCH:
+        return call
     present = [place for place in call.api.output_limits if _count(call.body, place)]
     new = None if present else _new_limit(call)
     if not present and new is None:
@@ -192,6 +197,8 @@ def without_tools(call: ModelCall) -> ModelCall:
         body = {**body, "toolConfig": config}
     elif api in (MESSAGES, INVOKE) and body.get("tools"):
         body = {**body, "tool_choice": {"type": "none"}}
+    elif api == INTERACTIONS and body.get("tools"):
+        body = _put(body, ("generation_config", "tool_choice"), "none")
     elif api in (CHAT, RESPONSES) and body.get("tools"):
         body = {**body, "tool_choice": "none"}
     elif api == COHERE and body.get("tools"):
@@ -217,14 +224,10 @@ def _seller(call: ModelCall) -> str | None:
     return endpoint_provider(parts.hostname or "", parts.path)
 
 
-def _answers(call: ModelCall) -> int:
-    return max(1, *(_count(call.body, place) or 1 for place in call.api.answers), 1)
-
-
 def _new_limit(call: ModelCall) -> Place | None:
     """Return where a request without an output limit gets one; None where that is not known."""
     api = call.api
-    if api.name in (EMBEDDINGS, OTHER):
+    if api.name in (BATCH, EMBEDDINGS, OTHER) or api.name in MEDIA:
         return None
     if api.name == CHAT:
         is_openai = _seller(call) in ("openai", "azure") or _OPENAI_MODEL.search(call.model)
@@ -260,7 +263,8 @@ def _put(body: Json, place: Place, value: Any) -> Json:
 
 def _is_kept(body: Json) -> bool:
     """Whether the provider keeps the conversation, so that a note would stay in it."""
-    return bool(body.get("previous_response_id") or body.get("conversation"))
+    kept = ("previous_response_id", "conversation", "previous_interaction_id")
+    return any(body.get(key) for key in kept)
 
 
 def _noted_messages(key: str, noted: Callable[[Json, str], Json | None]) -> Callable[[Json, str], Json]:
@@ -316,6 +320,28 @@ def _in_response_input(body: Json, note: str) -> Json:
     return _noted_messages("input", _in_item)(body, note)
 
 
+def _in_step(step: Json, note: str) -> Json | None:
+    """Of Google's interactions: a step, or a part of what the user says."""
+    part = {"type": "text", "text": note}
+    if step.get("type") == "function_result":
+        result = _noted_text(step.get("result"), note, part)
+        return None if result is None else {**step, "result": result}
+    if step.get("type") != "user_input":
+        return None
+    content = _noted_text(step.get("content"), note, part)
+    return None if content is None else {**step, "content": content}
+
+
+def _in_interaction(body: Json, note: str) -> Json:
+    """Google keeps an interaction unless told not to, so that a note would stay in it."""
+    given = body.get("input")
+    if isinstance(given, str):
+        return {**body, "input": f"{given}\n\n{note}"}
+    if isinstance(given, list) and given and isinstance(given[-1], dict) and given[-1].get("type") == "text":
+        return {**body, "input": [*given, {"type": "text", "text": note}]}
+    return _noted_messages("input", _in_step)(body, note)
+
+
 def _in_gemini(content: Json, note: str) -> Json | None:
     parts = content.get("parts")
     if not isinstance(parts, list) or not parts or not isinstance(parts[-1], dict):
@@ -365,6 +391,7 @@ _NOTES: dict[str, Callable[[Json, str], Json]] = {
     RESPONSES: _in_response_input,
     MESSAGES: _noted_messages("messages", _in_messages),
     GEMINI: _noted_messages("contents", _in_gemini),
+    INTERACTIONS: _in_interaction,
     CONVERSE: _noted_messages("messages", _in_converse),
     INVOKE: _in_invoke,
     COHERE: _in_cohere,

@@ -18,6 +18,7 @@ from otel_cost.guard.calls import (
     COHERE,
     CONVERSE,
     GEMINI,
+    INTERACTIONS,
     INVOKE,
     MESSAGES,
     OLLAMA,
@@ -307,6 +308,30 @@ def _responses_came(item: Json) -> Iterator[_Came]:
         yield _Came(_string(item.get("call_id")), "", item.get("output"))
 
 
+def _interaction_items(body: Json) -> list[Any]:
+    given = body.get("input")
+    items = given if isinstance(given, list) else [given]
+    if any(isinstance(item, dict) and "content" not in item and "text" in item for item in items):
+        return [{"type": "user_input", "content": items}]
+    return [{"type": "user_input", "content": item} if isinstance(item, str) else item for item in items]
+
+
+def _is_interaction_model(item: Json) -> bool:
+    kind = _string(item.get("type"))
+    return kind in ("model_output", "thought") or kind.endswith("_call")
+
+
+def _interaction_asked(item: Json) -> Iterator[_Asked]:
+    if item.get("type") == "function_call":
+        yield _Asked(_string(item.get("id")), _string(item.get("name")), item.get("arguments"))
+
+
+def _interaction_came(item: Json) -> Iterator[_Came]:
+    if item.get("type") == "function_result":
+        told = item.get("is_error") if isinstance(item.get("is_error"), bool) else None
+        yield _Came(_string(item.get("call_id")), _string(item.get("name")), item.get("result"), told)
+
+
 def _messages_asked(item: Json) -> Iterator[_Asked]:
     for block in _objects(item.get("content")):
         if block.get("type") == "tool_use":
@@ -386,6 +411,15 @@ _FORMS = {
         _gemini_came,
         lambda body: _list(body.get("contents")),
         system=lambda body: body.get("systemInstruction") or body.get("system_instruction"),
+    ),
+    # https://ai.google.dev/gemini-api/docs/interactions/function-calling
+    INTERACTIONS: _Form(
+        _interaction_asked,
+        _interaction_came,
+        _interaction_items,
+        _is_interaction_model,
+        lambda body: body.get("system_instruction"),
+        lambda body: _string(body.get("previous_interaction_id")),
     ),
     # https://docs.aws.amazon.com/bedrock/latest/userguide/tool-use-inference-call.html
     CONVERSE: _Form(_converse_asked, _converse_came),

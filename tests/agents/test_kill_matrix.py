@@ -65,7 +65,7 @@ ENVIRONMENTS = {
         ),
     ),
     "gateways": Libraries(
-        ("google-genai", "mistral", "cohere", "ollama", "litellm", "smolagents"),
+        ("google-genai", "google-interactions", "mistral", "cohere", "ollama", "litellm", "smolagents"),
         (
             "aiohttp",
             "cohere",
@@ -116,6 +116,7 @@ SCOPES: dict[str, dict[str, tuple[str, ...]]] = {
         "openai-agents": (f"{_GENAI}.openai_agents",),
         "pydantic-ai": ("pydantic-ai",),
         "google-genai": ("opentelemetry.instrumentation.google_genai",),
+        "google-interactions": ("opentelemetry.instrumentation.google_genai",),
         "smolagents": (f"{_GENAI}.smolagents",),
     },
     OPENINFERENCE: {
@@ -127,6 +128,7 @@ SCOPES: dict[str, dict[str, tuple[str, ...]]] = {
         "openai-agents": (f"{_OPENINFERENCE}.openai_agents",),
         "pydantic-ai": (f"{_OPENINFERENCE}.openai", f"{_OPENINFERENCE}.anthropic"),
         "google-genai": (f"{_OPENINFERENCE}.google_genai",),
+        "google-interactions": (f"{_OPENINFERENCE}.google_genai",),
         "mistral": (f"{_OPENINFERENCE}.mistralai",),
         "cohere": (f"{_OPENINFERENCE}.cohere",),
         "ollama": (f"{_OPENINFERENCE}.ollama",),

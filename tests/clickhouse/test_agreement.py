@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from decimal import Decimal
 from typing import Any
 
@@ -41,8 +42,13 @@ BUCKETS = (
     "reasoning_tokens",
     "audio_input_tokens",
     "audio_output_tokens",
+    "image_input_tokens",
+    "image_output_tokens",
+    "tool_input_tokens",
     "web_searches",
 )
+AMOUNTS = (0, 40, 60, 100, 140, 160, 200, 260, 300, 400)
+"""Sums of these are among them, so that a total often tells that a part is beside another, or is not."""
 
 
 def _pico(value: Any) -> int | None:
@@ -95,6 +101,25 @@ def test_fixtures_of_other_projects_cost_the_same(store: Store, book: PriceBook)
     wanted = backends.totals(spans.entries(requests, book).values())
     assert Decimal(wanted["cost_usd"]) > 0
     assert _totals(store) == wanted
+
+
+def test_any_usage_is_read_the_same(store: Store, book: PriceBook) -> None:
+    """Which parts are inside which, and what is missing, is told the same of any amounts."""
+    chance = random.Random(2)
+    requests = [spans.of_attributes(number, _any_usage(chance)) for number in range(1, 2_001)]
+    assert _compared(store, requests, book) > 1_800
+
+
+def _any_usage(chance: random.Random) -> dict[str, Any]:
+    names = chance.sample(sorted(attributes.USAGE_NAMES), chance.randint(0, 4))
+    kept = {name for name in ("input_tokens", "output_tokens", "total_tokens") if chance.random() < 0.85}
+    amounts = {attributes.USAGE_NAMES[name][0]: chance.choice(AMOUNTS) for name in sorted({*names, *kept})}
+    return {
+        "gen_ai.operation.name": chance.choice(("chat", "embeddings", "invoke_agent")),
+        "gen_ai.provider.name": chance.choice(("openai", "anthropic", "aws.bedrock", "gcp.gemini")),
+        "gen_ai.request.model": chance.choice(("gpt-4o", "gemini-2.5-flash", "claude-sonnet-4-5")),
+        **amounts,
+    }
 
 
 def _compared(store: Store, requests: list[spans.Request], book: PriceBook) -> int:

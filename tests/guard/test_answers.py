@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from otel_cost.fake_provider import _STREAMS, Call, Reply, _aws_event, _server_sent_event
-from otel_cost.guard.answers import Answer, Reader, read_answer
+from otel_cost.guard.answers import MAX_PENDING_BYTES, Answer, Reader, read_answer
 from otel_cost.usage import Usage
+from tests.data import lines
 
 USAGE = Usage(input_tokens=400, cache_read_tokens=600, output_tokens=50, reasoning_tokens=150)
-APIS = ("openai.chat", "openai.responses", "anthropic.messages", "gemini", "bedrock")
+APIS = ("openai.chat", "openai.responses", "anthropic.messages", "gemini", "interactions", "bedrock")
 
 
 def stream(api: str, usage: Usage = USAGE) -> list[bytes]:
@@ -46,7 +47,7 @@ def test_streams_cut_anywhere(api: str) -> None:
     """The usage is the same however the network cuts the bytes."""
     data = b"".join(stream(api))
     expected = USAGE
-    if api in ("anthropic.messages", "bedrock"):  # their output contains reasoning and never tells it apart
+    if api == "bedrock":  # its output contains reasoning and never tells it apart
         expected = USAGE._replace(output_tokens=200, reasoning_tokens=0)
     random.seed(7)
     for _ in range(20):
@@ -107,6 +108,134 @@ def test_compressed_streams() -> None:
             },
             Usage(input_tokens=9, output_tokens=3, reasoning_tokens=2),
         ),
+        (  # https://ai.google.dev/api/generate-content#UsageMetadata: what is 0 is left out
+            {"usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 2, "totalTokenCount": 11}},
+            Usage(input_tokens=9, reasoning_tokens=2),
+        ),
+        (
+            {
+                "usageMetadata": {
+                    "promptTokenCount": 3284,
+                    "cachedContentTokenCount": 2917,
+                    "candidatesTokenCount": 1300,
+                    "toolUsePromptTokenCount": 119,
+                    "totalTokenCount": 4703,
+                    "promptTokensDetails": [
+                        {"modality": "TEXT", "tokenCount": 70},
+                        {"modality": "VIDEO", "tokenCount": 2893},
+                        {"modality": "AUDIO", "tokenCount": 321},
+                    ],
+                    "cacheTokensDetails": [
+                        {"modality": "VIDEO", "tokenCount": 2570},
+                        {"modality": "TEXT", "tokenCount": 62},
+                        {"modality": "AUDIO", "tokenCount": 285},
+                    ],
+                    "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}],
+                }
+            },
+            Usage(
+                input_tokens=8,
+                cache_read_tokens=62,
+                tool_input_tokens=119,
+                audio_input_tokens=36,
+                audio_cache_read_tokens=285,
+                video_input_tokens=323,
+                video_cache_read_tokens=2570,
+                output_tokens=10,
+                image_output_tokens=1290,
+            ),
+        ),
+        (  # https://ai.google.dev/api/interactions-api
+            {
+                "usage": {
+                    "total_input_tokens": 9,
+                    "total_output_tokens": 3,
+                    "total_thought_tokens": 2,
+                    "total_tool_use_tokens": 4,
+                    "output_tokens_by_modality": [{"modality": "image", "tokens": 3}],
+                    "grounding_tool_count": [{"type": "google_search", "count": 5}],
+                }
+            },
+            Usage(
+                input_tokens=9,
+                tool_input_tokens=4,
+                reasoning_tokens=2,
+                image_output_tokens=3,
+                web_searches=5,
+            ),
+        ),
+        (  # https://platform.openai.com/docs/api-reference/responses/object
+            {
+                "usage": {
+                    "input_tokens": 100,
+                    "input_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 50},
+                    "output_tokens": 3,
+                }
+            },
+            Usage(input_tokens=20, cache_read_tokens=30, cache_write_tokens=50, output_tokens=3),
+        ),
+        (  # https://platform.openai.com/docs/api-reference/images/object
+            {
+                "usage": {
+                    "input_tokens": 9,
+                    "output_tokens": 30,
+                    "output_tokens_details": {"image_tokens": 28},
+                }
+            },
+            Usage(input_tokens=9, output_tokens=2, image_output_tokens=28),
+        ),
+        (  # https://platform.openai.com/docs/api-reference/audio/json-object
+            {"usage": {"input_tokens": 9, "input_token_details": {"audio_tokens": 8}, "output_tokens": 3}},
+            Usage(input_tokens=1, audio_input_tokens=8, output_tokens=3),
+        ),
+        ({"usage": {"type": "duration", "seconds": 61}}, Usage(audio_seconds=61)),
+        (  # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html
+            {
+                "usage": {
+                    "inputTokens": 1,
+                    "outputTokens": 3,
+                    "cacheWriteInputTokens": 9,
+                    "cacheDetails": [{"ttl": "1h", "inputTokens": 7}, {"ttl": "5m", "inputTokens": 2}],
+                }
+            },
+            Usage(input_tokens=1, cache_write_tokens=2, cache_write_1h_tokens=7, output_tokens=3),
+        ),
+        (
+            {"usage": {"inputTokens": 1, "outputTokens": 3, "cacheReadInputTokenCount": 9, "totalTokens": 4}},
+            Usage(input_tokens=1, cache_read_tokens=9, output_tokens=3),
+        ),
+        (  # https://docs.perplexity.ai/docs/getting-started/pricing
+            {
+                "usage": {
+                    "prompt_tokens": 33,
+                    "completion_tokens": 7163,
+                    "total_tokens": 7196,
+                    "citation_tokens": 20016,
+                    "reasoning_tokens": 95305,
+                    "num_search_queries": 18,
+                }
+            },
+            Usage(
+                input_tokens=33,
+                output_tokens=7163,
+                reasoning_tokens=95305,
+                citation_tokens=20016,
+                web_searches=18,
+            ),
+        ),
+        (  # https://docs.perplexity.ai/api-reference/responses-post
+            {
+                "usage": {
+                    "input_tokens": 9,
+                    "output_tokens": 3,
+                    "tool_calls_details": {"search_web": {"invocation": 20}},
+                }
+            },
+            Usage(input_tokens=9, output_tokens=3, web_searches=20),
+        ),
+        ({"meta": {"billed_units": {"search_units": 2}}}, Usage(rerank_searches=2)),
+        ({"usage": {"prompt_tokens": 9.0, "completion_tokens": "3"}}, Usage(input_tokens=9, output_tokens=3)),
+        ({"usage": {"prompt_tokens": 0, "completion_tokens": 0}}, None),
         ({"choices": []}, None),
         ({"usage": None}, None),
         ({"usage": {"prompt_tokens": -4, "completion_tokens": "x"}}, None),
@@ -115,6 +244,37 @@ def test_compressed_streams() -> None:
 def test_documents(document: dict[str, Any], expected: Usage | None) -> None:
     """Each provider's own words; impossible amounts are no amounts."""
     assert read_answer(json.dumps(document).encode()).usage_of(False) == expected
+
+
+def test_recorded_usage_is_read_as_its_provider_counts() -> None:
+    """Usage objects of real answers: the totals are those of genai-prices' own tests."""
+    compared = 0
+    for line in lines("price_vectors/vectors.jsonl"):
+        vector = json.loads(line)
+        raw, told = vector.get("raw_usage"), vector["usage"]
+        if not raw:
+            continue
+        holder = "usageMetadata" if "promptTokenCount" in raw else "usage"
+        usage = read_answer(json.dumps({holder: raw}).encode()).usage_of("embed" in vector["model"])
+        assert usage is not None, vector["id"]
+        assert usage.totals == (told.get("input_tokens", 0), told.get("output_tokens", 0)), vector["id"]
+        cached = usage.cache_read_tokens + usage.audio_cache_read_tokens
+        cached += usage.image_cache_read_tokens + usage.video_cache_read_tokens
+        assert cached == told.get("cache_read_tokens", 0), vector["id"]
+        compared += 1
+    assert compared > 400
+
+
+def test_the_end_of_a_large_document_is_read() -> None:
+    """Pictures come first; what they used stands behind them."""
+    usage = {"input_tokens": 9, "output_tokens": 30}
+    document = json.dumps({"data": [{"b64_json": "x" * (MAX_PENDING_BYTES + 5)}], "usage": usage}).encode()
+    assert read_answer(document).usage_of(False) == Usage(input_tokens=9, output_tokens=30)
+    reader = Reader("application/json")
+    for start in range(0, len(document), 1_000_000):
+        reader.feed(document[start : start + 1_000_000])
+        assert len(reader._pending) <= MAX_PENDING_BYTES
+    assert reader.finish().usage_of(False) == Usage(input_tokens=9, output_tokens=30)
 
 
 def test_embeddings_have_no_output() -> None:
@@ -137,6 +297,23 @@ def test_names() -> None:
     """The model and the tier that answered decide the price."""
     answer = read_answer(b'{"model": "gpt-5-2025-08-07", "service_tier": "flex", "usage": {}}')
     assert (answer.model, answer.service_tier) == ("gpt-5-2025-08-07", "flex")
+
+
+@pytest.mark.parametrize(
+    ("document", "tier"),
+    [
+        ({"serviceTier": {"type": "priority"}, "usage": {}}, "priority"),
+        ({"usage": {"service_tier": "standard", "speed": "fast", "output_tokens": 1}}, "fast"),
+        ({"usage": {"service_tier": "priority", "speed": "standard", "output_tokens": 1}}, "priority"),
+    ],
+)
+def test_tiers(document: dict[str, Any], tier: str) -> None:
+    """Bedrock names one in an object; Anthropic's fast mode is beside it, and dearer.
+
+    https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ServiceTier.html,
+    https://platform.claude.com/docs/en/build-with-claude/fast-mode
+    """
+    assert read_answer(json.dumps(document).encode()).service_tier == tier
 
 
 @pytest.mark.parametrize(

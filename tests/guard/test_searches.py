@@ -20,8 +20,9 @@ from otel_cost.config import Config
 from otel_cost.errors import BudgetExceeded
 from otel_cost.fake_provider import FakeProvider, Reply
 from otel_cost.guard import Guard, clients
-from otel_cost.guard.bounds import OVERHEAD_TOKENS, SEARCH_TOKENS, Bounds
-from otel_cost.guard.calls import UNLIMITED_SEARCHES, recognise
+from otel_cost.guard.bounds import OVERHEAD_TOKENS, Bounds
+from otel_cost.guard.calls import recognise
+from otel_cost.guard.searches import UNLIMITED, WEB_TOKENS
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
@@ -145,9 +146,9 @@ ANTHROPIC = "https://api.anthropic.com/v1/messages"
         (OPENAI, {"tools": None}, 0),
         (OPENAI, {"tools": ["web_search", {"type": 5}, {}]}, 0),
         (OPENAI, {"tools": [{"type": "function", "name": "web_search"}]}, 0),
-        (OPENAI, {"tools": WEB}, UNLIMITED_SEARCHES),
+        (OPENAI, {"tools": WEB}, UNLIMITED),
         (OPENAI, {"tools": [{"type": "web_search_preview_2025_03_11"}], "max_tool_calls": 3}, 3),
-        (ANTHROPIC, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, UNLIMITED_SEARCHES),
+        (ANTHROPIC, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, UNLIMITED),
         (ANTHROPIC, {"tools": [{"type": "web_search_20260209", "name": "web_search", "max_uses": 5}]}, 5),
     ],
 )
@@ -156,10 +157,10 @@ def test_what_a_request_allows(url: str, body: dict[str, Any], searches: int) ->
     call = recognise("POST", url, json.dumps({"model": "m", **body}).encode())
     assert call is not None
     bound = Bounds().worst(call)
-    assert bound.web_searches == call.searches == searches
+    assert bound.others.web_searches == call.searches.web == searches
     text = len(call.prompt)
-    assert bound.input_tokens - searches * SEARCH_TOKENS in range(OVERHEAD_TOKENS, OVERHEAD_TOKENS + text)
-    assert Bounds().likely(call).web_searches == min(searches, 1)
+    assert bound.input_tokens - searches * WEB_TOKENS in range(OVERHEAD_TOKENS, OVERHEAD_TOKENS + text)
+    assert Bounds().likely(call).others.web_searches == min(searches, 1)
 
 
 def test_what_searches_may_cost_is_held(client: openai.OpenAI, provider: FakeProvider, guard: Guard) -> None:

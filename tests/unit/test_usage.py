@@ -208,6 +208,49 @@ def test_a_stated_total_tells_that_every_part_is_outside() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "usage"),
+    [
+        (
+            {"input_tokens": 17, "output_tokens": 201, "reasoning_tokens": 213, "total_tokens": 550},
+            Usage(input_tokens=17, tool_input_tokens=119, output_tokens=201, reasoning_tokens=213),
+        ),
+        (
+            {"input_tokens": 17, "output_tokens": 414, "reasoning_tokens": 213, "total_tokens": 550},
+            Usage(input_tokens=17, tool_input_tokens=119, output_tokens=201, reasoning_tokens=213),
+        ),
+        (
+            {"input_tokens": 136, "output_tokens": 414, "reasoning_tokens": 213, "total_tokens": 550},
+            Usage(input_tokens=17, tool_input_tokens=119, output_tokens=201, reasoning_tokens=213),
+        ),
+        (
+            {"input_tokens": 17, "output_tokens": 5},
+            Usage(input_tokens=17, tool_input_tokens=119, output_tokens=5),
+        ),
+        (
+            {"input_tokens": 136, "output_tokens": 5},
+            Usage(input_tokens=17, tool_input_tokens=119, output_tokens=5),
+        ),
+        (
+            {"input_tokens": 200, "output_tokens": 5, "cache_read_tokens": 90, "total_tokens": 324},
+            Usage(input_tokens=110, cache_read_tokens=90, tool_input_tokens=119, output_tokens=5),
+        ),
+    ],
+)
+def test_a_prompt_that_tools_made_counts_once(said: dict[str, int], usage: Usage) -> None:
+    """Gemini counts what its own tools gave beside the prompt, emitters inside it: the stated total tells.
+
+    https://ai.google.dev/api/generate-content#UsageMetadata
+    """
+    assert to_usage({**said, "tool_input_tokens": 119}) == usage
+
+
+def test_thoughts_without_an_answer_count_once() -> None:
+    """Where only the total tells the output, it has them: 15 of input, and 2 thought before it was cut."""
+    usage = to_usage({"input_tokens": 15, "reasoning_tokens": 2, "total_tokens": 17})
+    assert usage == Usage(input_tokens=15, reasoning_tokens=2)
+
+
 def test_missing_usage_is_missing() -> None:
     """A call without usage has none, which is not zero."""
     assert reading_of(CHAT).usage is None
@@ -323,8 +366,9 @@ def test_buckets_never_overlap_and_never_vanish(reported: dict[str, int], exclus
     usage.check()
     written = max(reported.get("cache_write_tokens", 0), reported.get("cache_write_1h_tokens", 0))
     cached = reported.get("cache_read_tokens", 0) + written
-    reasoning = reported.get("reasoning_tokens", 0)
-    assert usage.total_input_tokens in (reported["input_tokens"], reported["input_tokens"] + cached)
+    reasoning, tool = reported.get("reasoning_tokens", 0), reported.get("tool_input_tokens", 0)
+    outside = {0, cached, tool, cached + tool}
+    assert usage.total_input_tokens - reported["input_tokens"] in outside
     assert usage.total_output_tokens in (reported["output_tokens"], reported["output_tokens"] + reasoning)
     assert usage.cache_write_tokens + usage.cache_write_1h_tokens == written
 

@@ -230,6 +230,31 @@ def _gemini(provider: FakeProvider, **options: Any) -> tuple[Any, dict[str, Any]
     return made, asked | {"config": GenerateContentConfig(max_output_tokens=OUTPUT_TOKENS)}
 
 
+INTERACTION: dict[str, Any] = {
+    "model": GEMINI,
+    "input": "hello",
+    "generation_config": {"max_output_tokens": OUTPUT_TOKENS},
+}
+
+
+@client("google-interactions", GEMINI)
+def _google_interaction(provider: FakeProvider) -> Step:
+    made, _ = _gemini(provider)
+    return lambda: made.interactions.create(**INTERACTION)
+
+
+@client("google-interactions stream", GEMINI)
+def _google_interaction_stream(provider: FakeProvider) -> Step:
+    made, _ = _gemini(provider)
+    return lambda: use_up(made.interactions.create(**INTERACTION, stream=True))
+
+
+@client("google-interactions async", GEMINI, is_async=True)
+def _google_interaction_async(provider: FakeProvider) -> Step:
+    made, _ = _gemini(provider)
+    return lambda: made.aio.interactions.create(**INTERACTION)
+
+
 @client("google-genai", GEMINI)
 def _google(provider: FakeProvider) -> Step:
     made, asked = _gemini(provider)
