@@ -180,17 +180,17 @@ async def _admit_async(call: ModelCall | None, sleep: Callable[[float], Awaitabl
         return None
 
 
-class _sending:  # noqa: N801 (reads as a statement: `with _sending(ticket, unsent):`)
+class _sending:  # noqa: N801 (reads as a statement: `with _sending(ticket, unbilled):`)
     """Send an admitted call: what it sends through is not asked again, and an error settles it.
 
     Args:
-        unsent: Errors of a request that never left, for which nothing is billed.
+        unbilled: Errors of a request that never left, or that was only ever refused.
     """
 
-    __slots__ = ("_ticket", "_token", "_unsent")
+    __slots__ = ("_ticket", "_token", "_unbilled")
 
-    def __init__(self, ticket: Ticket, unsent: tuple[type[BaseException], ...]) -> None:
-        self._ticket, self._unsent = ticket, unsent
+    def __init__(self, ticket: Ticket, unbilled: tuple[type[BaseException], ...]) -> None:
+        self._ticket, self._unbilled = ticket, unbilled
 
     def __enter__(self) -> None:
         self._token = _is_inside.set(True)
@@ -199,18 +199,36 @@ class _sending:  # noqa: N801 (reads as a statement: `with _sending(ticket, unse
         _is_inside.reset(self._token)
         if error is None:
             return
-        if any(isinstance(reason, self._unsent) for reason in _reasons(error)):
+        if self._is_unbilled(error):
             self._ticket.refused()
         else:
             self._ticket.lost()
 
+    def _is_unbilled(self, error: BaseException) -> bool:
+        with contained("read an error"):
+            return any(isinstance(each, self._unbilled) or _is_refusal(each) for each in _reasons(error))
+        return False
+
 
 def _reasons(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it wraps: urllib3 wraps its errors once, requests these again."""
-    yield error
-    inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
-    if isinstance(inner, BaseException):
-        yield from _reasons(inner)
+    seen: list[BaseException] = []
+    inner: object = error
+    while isinstance(inner, BaseException) and all(inner is not each for each in seen):
+        seen.append(inner)
+        yield inner
+        first = inner.args[0] if inner.args else None
+        wrapped = first if isinstance(first, BaseException) else inner.__cause__
+        reason = getattr(inner, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else wrapped
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether an error tells of an answer with an error status: of hooks that raise for it, say."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is None and error.__cause__ is None:  # with a cause, aiohttp could not read the answer
+        status = getattr(error, "status", None)
+    return isinstance(status, int) and status >= 400
 
 
 class _Form(NamedTuple):
@@ -220,7 +238,7 @@ class _Form(NamedTuple):
         body: Gives the body of a request.
         changed: Makes the request that is sent instead; the application's own stays as it is.
         answered: Settles a response and returns it.
-        unsent: Errors of a request that never left.
+        unbilled: Errors of a request that never left, or that was only ever refused.
         is_fixed: Tells whether a request cannot be changed; None: its headers say so.
         can_hide: Whether a part of the answer can be kept from the application.
     """
@@ -228,7 +246,7 @@ class _Form(NamedTuple):
     body: Callable[[Any], object]
     changed: Callable[[Any, Change], Any]
     answered: Callable[[Ticket, Any, Any], Any]
-    unsent: tuple[type[BaseException], ...]
+    unbilled: tuple[type[BaseException], ...]
     is_fixed: Callable[[Any], bool] | None = None
     can_hide: bool = False
 
@@ -252,7 +270,7 @@ def _sender(form: _Form) -> Callable[..., Any]:
         if ticket is None:
             return wrapped(*args, **kwargs)
         sent = _changed(ticket, partial(form.changed, request), request)
-        with _sending(ticket, form.unsent):
+        with _sending(ticket, form.unbilled):
             response = wrapped(*_with_request(sent, args, kwargs), **kwargs)
         return form.answered(ticket, sent, response)
 
@@ -268,7 +286,7 @@ def _async_sender(form: _Form, sleep: Callable[[float], Awaitable[None]]) -> Cal
         if ticket is None:
             return await wrapped(*args, **kwargs)
         sent = _changed(ticket, partial(form.changed, request), request)
-        with _sending(ticket, form.unsent):
+        with _sending(ticket, form.unbilled):
             response = await wrapped(*_with_request(sent, args, kwargs), **kwargs)
         return form.answered(ticket, sent, response)
 
@@ -357,11 +375,11 @@ def _content_type(headers: Mapping[str, str]) -> str:
 
 
 def _hook_httpx(module: Any) -> None:
-    unsent = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.UnsupportedProtocol)
+    unbilled = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.UnsupportedProtocol)
     change = partial(_httpx_changed, module.Request)
 
     def form(stream: Any) -> _Form:
-        return _Form(_content, change, partial(_httpx_answer, stream), unsent, can_hide=True)
+        return _Form(_content, change, partial(_httpx_answer, stream), unbilled, can_hide=True)
 
     sync, concurrent = (
         _mixed(_SyncStream, module.SyncByteStream),
@@ -470,8 +488,8 @@ def _hook_requests(module: Any) -> None:
     def answered(ticket: Ticket, request: Any, response: Any) -> Any:
         return _raw_answer(ticket, response, is_read=response._content_consumed)
 
-    unsent = (module.exceptions.ConnectTimeout, *_unsent_by_urllib3())
-    form = _Form(_body, _requests_changed, answered, unsent)
+    unbilled = (module.exceptions.ConnectTimeout, *_unbilled_by_urllib3())
+    form = _Form(_body, _requests_changed, answered, unbilled)
     wrapt.wrap_function_wrapper(module, "Session.send", _sender(form))
 
 
@@ -488,8 +506,8 @@ def _hook_botocore(module: Any) -> None:
     def answered(ticket: Ticket, request: Any, response: Any) -> Any:
         return _raw_answer(ticket, response, is_read=not request.stream_output)
 
-    unsent = (ConnectTimeoutError, EndpointConnectionError, SSLError)
-    form = _Form(_body, _botocore_changed, answered, unsent, lambda request: not hasattr(request, _RESIGN))
+    unbilled = (ConnectTimeoutError, EndpointConnectionError, SSLError)
+    form = _Form(_body, _botocore_changed, answered, unbilled, lambda request: not hasattr(request, _RESIGN))
     wrapt.wrap_function_wrapper(module, "URLLib3Session.send", _sender(form))
 
 
@@ -540,7 +558,7 @@ def _raw_answer(ticket: Ticket, response: Any, *, is_read: bool) -> Any:
 
 def _hook_urllib3(module: Any) -> None:
     """What sends through urllib3 itself; requests and botocore do too, and were asked before."""
-    unsent = _unsent_by_urllib3()
+    unbilled = _unbilled_by_urllib3()
 
     def urlopen(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not _current:
@@ -553,7 +571,7 @@ def _hook_urllib3(module: Any) -> None:
         if ticket is None:
             return wrapped(*args, **kwargs)
         args, kwargs = _changed(ticket, partial(_urllib3_changed, args, kwargs, headers), (args, kwargs))
-        with _sending(ticket, unsent):
+        with _sending(ticket, unbilled):
             response = wrapped(*args, **kwargs)
         if response.status >= 300:
             ticket.refused()
@@ -587,10 +605,10 @@ def _without_size(headers: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in headers.items() if name.lower().encode() not in _ABOUT_BODY]
 
 
-def _unsent_by_urllib3() -> tuple[type[BaseException], ...]:
-    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, SSLError
+def _unbilled_by_urllib3() -> tuple[type[BaseException], ...]:
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ResponseError, SSLError
 
-    return (ConnectTimeoutError, NewConnectionError, SSLError)
+    return (ConnectTimeoutError, NewConnectionError, ResponseError, SSLError)  # the third: retries used up
 
 
 def _absolute_url(pool: Any, url: str) -> str:
@@ -676,7 +694,7 @@ class _MeteredRaw(_Proxy):
 
 
 def _hook_aiohttp(module: Any) -> None:
-    unsent = (module.ClientConnectorError, module.ConnectionTimeoutError, module.InvalidURL)
+    unbilled = (module.ClientConnectorError, module.ConnectionTimeoutError, module.InvalidURL)
 
     async def request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         method, url = (*args, kwargs.get("method"), kwargs.get("str_or_url"))[:2]
@@ -686,7 +704,7 @@ def _hook_aiohttp(module: Any) -> None:
         if ticket is None:
             return await wrapped(*args, **kwargs)
         url, sent = _changed(ticket, partial(_aiohttp_changed, instance, url, kwargs), (url, kwargs))
-        with _sending(ticket, unsent):
+        with _sending(ticket, unbilled):
             sent = {name: value for name, value in sent.items() if name not in ("method", "str_or_url")}
             response = await wrapped(method, url, **sent)
         if response.status >= 400:

@@ -376,6 +376,120 @@ def test_a_provider_that_refuses_bills_nothing(guard: Guard) -> None:
     assert settled(guard) == 0
 
 
+def _raise_for_status(response: Any, *args: object, **kwargs: object) -> None:
+    response.raise_for_status()
+
+
+async def _raise_for_status_async(response: httpx.Response) -> None:
+    response.raise_for_status()
+
+
+def _raise_own_error(response: httpx.Response) -> None:
+    try:
+        response.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        raise LookupError("no answer") from error
+
+
+def _httpx_hook(url: str) -> None:
+    with httpx.Client(event_hooks={"response": [_raise_for_status]}) as client:
+        client.post(url, json=CHAT)
+
+
+def _httpx_hook_of_ones_own(url: str) -> None:
+    with httpx.Client(event_hooks={"response": [_raise_own_error]}) as client:
+        client.post(url, json=CHAT)
+
+
+def _httpx2_async_hook(url: str) -> None:
+    async def run() -> None:
+        async with httpx2.AsyncClient(event_hooks={"response": [_raise_for_status_async]}) as client:
+            await client.post(url, json=CHAT)
+
+    asyncio.run(run())
+
+
+def _requests_hook(url: str) -> None:
+    with requests.Session() as session:
+        session.hooks["response"].append(_raise_for_status)
+        session.post(url, json=CHAT, timeout=5)
+
+
+def _requests_retries(url: str) -> None:
+    retries = urllib3.Retry(2, status_forcelist=[429], allowed_methods=None, backoff_factor=0)
+    with requests.Session() as session:
+        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retries))
+        session.post(url, json=CHAT, timeout=5)
+
+
+def _urllib3_retries(url: str) -> None:
+    retries = urllib3.Retry(2, status_forcelist=[429], allowed_methods=None, backoff_factor=0)
+    urllib3.request("POST", url, json=CHAT, retries=retries)
+
+
+def _aiohttp_raising(url: str) -> None:
+    async def run() -> None:
+        async with aiohttp.ClientSession(raise_for_status=True) as session:
+            await session.post(url, json=CHAT)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        _httpx_hook,
+        _httpx_hook_of_ones_own,
+        _httpx2_async_hook,
+        _requests_hook,
+        _requests_retries,
+        _urllib3_retries,
+        _aiohttp_raising,
+    ],
+    ids=lambda send: send.__name__,
+)
+def test_a_client_that_raises_for_a_refusal_owes_nothing(send: Callable[[str], None], guard: Guard) -> None:
+    """A provider that answers 429 bills nothing, also where the client raises before anybody sees it."""
+    with FakeProvider(Reply(status=429)) as busy, execution("run", budget_usd="0.15"):
+        for _ in range(3):
+            with pytest.raises(Exception, match=r"429|no answer"):
+                send(f"{busy.openai_url}/chat/completions")
+        assert busy.count() >= 3
+    assert settled(guard) == 0
+
+
+def test_a_hook_that_raises_for_an_answer_leaves_it_billed(provider: FakeProvider, guard: Guard) -> None:
+    """Only an error status says that nothing is billed: an answer that a hook does not like counts."""
+
+    def reject(response: httpx.Response) -> None:
+        raise ValueError(response.status_code)
+
+    client = opened(httpx.Client(event_hooks={"response": [reject]}))
+    with execution("run", budget_usd="1"), pytest.raises(ValueError, match="200"):
+        client.post(f"{provider.openai_url}/chat/completions", json=CHAT)
+    assert settled(guard) > 0
+
+
+def test_an_answer_that_aiohttp_cannot_read_counts(guard: Guard) -> None:
+    """Its error has the status 400, which the provider did not send."""
+
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"no HTTP\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(garble, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/chat/completions"
+        async with server, aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.ClientResponseError, match="400"):
+                await session.post(url, json=CHAT)
+
+    with execution("run", budget_usd="1"):
+        asyncio.run(run())
+    assert settled(guard) > 0
+
+
 def test_an_answer_that_never_came_counts(provider: FakeProvider, guard: Guard) -> None:
     """After a timeout the provider goes on and bills: an estimate counts, not nothing."""
     provider.script = Reply("late", delay_s=1)
