@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import threading
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 logger = logging.getLogger("otel_cost")
@@ -51,6 +53,14 @@ def count(doing: str, error: Exception) -> None:
             type(error).__name__,
             exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
         )
+
+
+def elsewhere(do: Callable[[], object]) -> None:
+    """Do in another thread what takes locks: the garbage collector may come by while this one holds them."""
+    try:
+        _thread.start_new_thread(do, ())
+    except RuntimeError:  # the interpreter ends
+        do()
 
 
 def _after_fork_in_child() -> None:

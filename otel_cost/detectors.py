@@ -310,7 +310,7 @@ class Watch:
         self._head_start_s = 0.0
         self._conversations = conversations or _Conversations(limits or thresholds())
         self._number = next(_numbers)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def begin(self, limits: StepLimits, *, depth: int = 0, exchange: Exchange | None = None) -> list[Finding]:
         """Count a model call that is about to be sent; return the limits it would pass.
@@ -361,7 +361,7 @@ class Watch:
 
         What was counted before the fork, the parent tells.
         """
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._conversations.after_fork()
         self._told = self._counted()
 
@@ -445,7 +445,7 @@ class Watches:
         self._max, self._clock = max_executions, clock
         self._conversations = _Conversations(limits or thresholds(), max_conversations)
         self._watches: OrderedDict[str, Watch] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _registries.add(self)
 
     def __len__(self) -> int:
@@ -472,7 +472,7 @@ class Watches:
 
     def after_fork(self) -> None:
         """Take new locks, as `Watch.after_fork` does."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._conversations.after_fork()
         for watch in list(self._watches.values()):
             watch.after_fork()
@@ -812,7 +812,7 @@ class _Conversations:
     def __init__(self, limits: Thresholds, size: int = MAX_CONVERSATIONS) -> None:
         self._thresholds, self._size = limits, size
         self._held: OrderedDict[tuple[int, int], _Conversation] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def of(self, watch: int, conversation: int) -> _Conversation:
         """Return a conversation of a watch, a new one where it is new or forgotten."""
@@ -828,7 +828,7 @@ class _Conversations:
             return found
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 _numbers = itertools.count()

@@ -14,6 +14,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from contextlib import closing
 from typing import NamedTuple
 
 from opentelemetry import trace
@@ -39,7 +40,7 @@ from otel_cost.budgets import (
     match,
 )
 from otel_cost.charging import BILLING_PROVIDERS
-from otel_cost.containment import contained, count
+from otel_cost.containment import contained, count, elsewhere
 from otel_cost.detectors import LIMIT, Exchange, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, UnknownModelError
 from otel_cost.guard.answers import Answer
@@ -263,21 +264,27 @@ class Guard:
         Raises:
             BudgetExceeded: It does not fit, whatever these give back.
         """
-        attempts = self._attempts(call)
-        while True:
-            try:
-                time.sleep(next(attempts))
-            except StopIteration as done:  # noqa: PERF203 (how a generator returns)
-                return _returned(done)
+        with closing(self._attempts(call)) as attempts:
+            while True:
+                try:
+                    time.sleep(next(attempts))
+                except StopIteration as done:  # noqa: PERF203 (how a generator returns)
+                    return _returned(done)
 
     async def admit_async(self, call: ModelCall, sleep: Callable[[float], Awaitable[None]]) -> Ticket:
         """As `admit`, without blocking the event loop, which `sleep` belongs to."""
         attempts = self._attempts(call)
-        while True:
-            try:
+        try:
+            while True:
                 await sleep(next(attempts))
-            except StopIteration as done:  # noqa: PERF203 (how a generator returns)
-                return _returned(done)
+        except StopIteration as done:  # how a generator returns
+            return _returned(done)
+        except GeneratorExit:  # of a task that is collected
+            elsewhere(attempts.close)
+            raise
+        except BaseException:
+            attempts.close()
+            raise
 
     def budget_around(self) -> Budget | None:
         """Open what the caller spends, for others to spend it too; None where nobody names an execution."""

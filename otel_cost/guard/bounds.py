@@ -201,11 +201,11 @@ class Bounds:
         self._learnt: OrderedDict[tuple[str, str], _Learnt] = OrderedDict()
         self._counted: OrderedDict[tuple[str, str, int], _Counted] = OrderedDict()
         self._histories: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def after_fork(self) -> None:
         """Take a new lock, as the guard does."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def worst(self, call: ModelCall, conversation: int = 0) -> Bound:
         """Return what a call can use at most, its own output limit believed.

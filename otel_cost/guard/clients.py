@@ -5,11 +5,11 @@ A client's `send` is wrapped, not its transport: transports are replaced, by Lit
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ from opentelemetry import trace
 
 from otel_cost import second_line
 from otel_cost.budgets import OFF, Policy
-from otel_cost.containment import contained, count
+from otel_cost.containment import contained, count, elsewhere
 from otel_cost.errors import BudgetExceeded
 from otel_cost.guard import Guard, Ticket, children, default_guard
 from otel_cost.guard.answers import Reader, read_answer
@@ -196,13 +196,17 @@ class _sending:  # noqa: N801 (reads as a statement: `with _sending(ticket, unbi
         self._token = _is_inside.set(True)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        _is_inside.reset(self._token)
-        if error is None:
-            return
-        if self._is_unbilled(error):
-            self._ticket.refused()
+        if error is not None:
+            self._settle(error)
+        with suppress(ValueError):  # a task that is collected ends in another context than its own
+            _is_inside.reset(self._token)
+
+    def _settle(self, error: BaseException) -> None:
+        settle = self._ticket.refused if self._is_unbilled(error) else self._ticket.lost
+        if isinstance(error, GeneratorExit):  # of a task that is collected
+            elsewhere(settle)
         else:
-            self._ticket.lost()
+            settle()
 
     def _is_unbilled(self, error: BaseException) -> bool:
         with contained("read an error"):
@@ -354,17 +358,9 @@ class _Meter:
             self.finish()
 
     def __del__(self) -> None:
-        """Nobody read the answer to its end, or closed it.
-
-        The garbage collector may come by while this thread holds a lock that settling takes, so another one
-        does it.
-        """
-        if self._reader is None:
-            return
-        try:
-            _thread.start_new_thread(self.finish, ())
-        except RuntimeError:  # the interpreter ends
-            self.finish()
+        """Nobody read the answer to its end, or closed it."""
+        if self._reader is not None:
+            elsewhere(self.finish)
 
 
 def _content_type(headers: Mapping[str, str]) -> str:

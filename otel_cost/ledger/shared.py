@@ -38,7 +38,7 @@ class SharedLedger:
     def __init__(self, memory: MemoryLedger | None = None) -> None:
         self.memory = MemoryLedger() if memory is None else memory
         self._files: dict[Path, SqliteLedger] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _ledgers.add(self)
 
     @property
@@ -199,7 +199,7 @@ def _leave_files() -> None:
 
 def _renew_locks() -> None:
     for ledger in list(_ledgers):
-        ledger._lock = threading.Lock()
+        ledger._lock = threading.RLock()
 
 
 _ledgers: weakref.WeakSet[SharedLedger] = weakref.WeakSet()

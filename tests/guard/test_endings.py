@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+import httpx2
 import pytest
 import requests
 
@@ -161,6 +162,87 @@ def test_a_call_cancelled_while_it_waits_for_others(provider: FakeProvider, guar
         asyncio.run(run())
         guard.ledger.release(other)
     assert (ended(guard), provider.count()) == (0, 0)
+
+
+async def started(call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start a call and give it time to come as far as it gets."""
+    task = asyncio.create_task(call)
+    await asyncio.sleep(0.1)
+    return task
+
+
+def test_a_call_that_is_given_up_is_uncounted_at_once(provider: FakeProvider, guard: Guard) -> None:
+    """A cancelled task whose error is kept somewhere leaves no call behind for the collector to end."""
+    errors: list[BaseException] = []
+
+    async def call() -> None:
+        try:
+            await _httpx(f"{provider.openai_url}/chat/completions")
+        except asyncio.CancelledError as error:
+            errors.append(error)
+            raise
+
+    async def run() -> None:
+        task = await started(call())
+        task.cancel()
+        await asyncio.wait([task])
+
+    with execution("run", budget_usd="0.15"):
+        guard.budget_around()
+        other = guard.ledger.reserve(SCOPE, PICO // 10)
+        assert isinstance(other, Hold)
+        asyncio.run(run())
+        assert guard.watches.of("run").model_calls == 0
+        guard.ledger.release(other)
+    assert len(errors) == 1
+
+
+def _left_to_the_collector(call: Coroutine[Any, Any, None]) -> None:
+    """Close an event loop over a task that nobody cancelled: it is part of a cycle, as each that waits is."""
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(started(call))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+
+
+@pytest.mark.parametrize("module", [httpx, httpx2], ids=lambda module: module.__name__)
+def test_a_task_collected_with_its_call(module: Any, guard: Guard) -> None:
+    """Its loop was closed before the answer came: the request left, so an estimate counts."""
+
+    async def never(_: object) -> Any:
+        await asyncio.Event().wait()
+
+    async def send() -> None:
+        client = module.AsyncClient(transport=module.MockTransport(never))
+        await client.post("http://127.0.0.1/v1/chat/completions", json=CHAT)
+
+    with execution("run", budget_usd=1):
+        _left_to_the_collector(send())
+        assert 0 < ended(guard) < PICO // 8
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_task_collected_while_its_execution_is_watched(provider: FakeProvider, guard: Guard) -> None:
+    """A call that waited for others is uncounted without the thread that counts waiting for itself."""
+    gc.disable()
+    try:
+        with execution("run", budget_usd="0.15"):
+            guard.budget_around()
+            other = guard.ledger.reserve(SCOPE, PICO // 10)
+            assert isinstance(other, Hold)
+            _left_to_the_collector(_httpx(f"{provider.openai_url}/chat/completions"))
+            watch = guard.watches.of("run")
+            assert watch.model_calls == 1
+            counting = threading.Thread(
+                target=watch.share, args=(lambda *_: gc.collect() and None,), daemon=True
+            )
+            counting.start()
+            counting.join(10)
+            assert not counting.is_alive()
+            until(lambda: watch.model_calls == 0)
+            guard.ledger.release(other)
+    finally:
+        gc.enable()
 
 
 # --- left in other ways -----------------------------------------------------------------------------------
