@@ -297,7 +297,7 @@ def recognise(
     body must tell: token exchanges and uploads pass below such spans too.
 
     Args:
-        body: What will be sent, where it is known before it is sent.
+        body: What will be sent; None where that cannot be known before, and a known path has to do.
         told: Gives what the current span says it is calling; None where it is no model call's.
     """
     if method.upper() != "POST":
@@ -315,7 +315,7 @@ def recognise(
         said = said or told()
     if said is not None:
         provider, model = provider or said.provider, model or said.model
-    elif not model and not route.seller:
+    elif not model and not route.seller and body is not None:
         return None
     text = body.encode() if isinstance(body, str) else body or b""
     has_files, writes_cache = _marked(text)

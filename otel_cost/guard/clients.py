@@ -24,6 +24,7 @@ from otel_cost.containment import contained, count, elsewhere
 from otel_cost.errors import BudgetExceeded
 from otel_cost.guard import Guard, Ticket, children, default_guard
 from otel_cost.guard.answers import Reader, read_answer
+from otel_cost.guard.bodies import Body, Field, Form, read_body
 from otel_cost.guard.calls import ModelCall, Told, recognise, told_by
 from otel_cost.guard.rewrites import Change, UsageFilter
 
@@ -113,20 +114,40 @@ def _call(
     """Return the model call a request is; None for any other, and where the guard is off.
 
     Args:
+        body: Gives what will be sent, in any way that `read_body` knows.
         headers: As they will be sent, where they can tell that the body is signed.
         can_hide: Whether a part of the answer can be kept from the application.
+
+    Raises:
+        BudgetExceeded: The guard failed, and the policy says `deny`.
     """
     if not _current or _is_inside.get():
         return None
+    sent = Body(None)
+    with contained("read a request"):
+        sent = read_body(body())
     try:
-        held = body()
-        call = recognise(method, str(url), held if isinstance(held, bytes | str) else None, _told)
+        call = recognise(method, str(url), sent.text, _told)
         if call is not None:
             call.is_fixed, call.can_hide = partial(_is_signed, headers or {}, call.url), can_hide
+            if sent.is_form:
+                call.is_fixed = lambda: True
+            call.files, call.file_bytes = call.files + sent.files, call.file_bytes + sent.file_bytes
         return call
     except Exception as error:
-        count("recognise a model call", error)
+        _unrecognised(method, str(url), error)
         return None
+
+
+def _unrecognised(method: str, url: str, error: Exception) -> None:
+    """Do what the policy says of a guard that failed, where a URL alone tells that it is a model call."""
+    doing, call = "recognise a model call", None
+    with contained(doing):
+        call = recognise(method, url, None)
+    if call is None:
+        count(doing, error)
+    else:
+        _current[0].failed(call, error, doing=doing)
 
 
 def _told() -> Told | None:
@@ -374,8 +395,10 @@ def _hook_httpx(module: Any) -> None:
     unbilled = (module.ConnectError, module.ConnectTimeout, module.PoolTimeout, module.UnsupportedProtocol)
     change = partial(_httpx_changed, module.Request)
 
+    content = partial(_content, module.RequestNotRead)
+
     def form(stream: Any) -> _Form:
-        return _Form(_content, change, partial(_httpx_answer, stream), unbilled, can_hide=True)
+        return _Form(content, change, partial(_httpx_answer, stream), unbilled, can_hide=True)
 
     sync, concurrent = (
         _mixed(_SyncStream, module.SyncByteStream),
@@ -398,8 +421,19 @@ def _httpx_changed(make: Any, request: Any, change: Change) -> Any:
 _ABOUT_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 
-def _content(request: Any) -> object:
-    return request.content
+def _content(not_read: type[Exception], request: Any) -> object:
+    fields = getattr(request.stream, "fields", None)
+    if fields is not None:
+        return Form(map(_httpx_field, fields))
+    try:
+        return request.content
+    except not_read:
+        return getattr(request.stream, "_stream", request.stream)
+
+
+def _httpx_field(field: Any) -> Field:
+    is_file = hasattr(field, "file")
+    return Field(field.name, field.file if is_file else field.value, is_file and field.filename is not None)
 
 
 async def _sleep(seconds: float) -> None:
@@ -695,7 +729,7 @@ def _hook_aiohttp(module: Any) -> None:
     async def request(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         method, url = (*args, kwargs.get("method"), kwargs.get("str_or_url"))[:2]
         headers = _aiohttp_headers(kwargs)
-        call = _call(str(method), _absolute(instance, url), lambda: _aiohttp_body(kwargs), headers)
+        call = _call(str(method), _absolute(instance, url), lambda: _aiohttp_body(instance, kwargs), headers)
         ticket = await _admit_async(call, asyncio.sleep)
         if ticket is None:
             return await wrapped(*args, **kwargs)
@@ -745,14 +779,24 @@ def _aiohttp_changed(
         url = changed if getattr(session, "_base_url", None) is None else changed.relative()
     if kwargs.get("data") is None:
         return url, {**kwargs, "json": change.document}
-    return url, {**kwargs, "data": change.body, "headers": _without_size(_aiohttp_headers(kwargs))}
+    headers = _without_size(_aiohttp_headers(kwargs))
+    kind = getattr(kwargs["data"], "content_type", None)  # a payload brings its own
+    if kind and all(name.lower() != "content-type" for name, _ in headers):
+        headers.append(("content-type", kind))
+    return url, {**kwargs, "data": change.body, "headers": headers}
 
 
-def _aiohttp_body(kwargs: Mapping[str, Any]) -> object:
+def _aiohttp_body(session: Any, kwargs: Mapping[str, Any]) -> object:
     held = kwargs.get("data")
     if held is None and kwargs.get("json") is not None:
-        return json.dumps(kwargs["json"])
-    return held
+        dumps = getattr(session, "_json_serialize_bytes", None) or session.json_serialize
+        return dumps(kwargs["json"])
+    if isinstance(held, Mapping | list | tuple):
+        pairs = held.items() if isinstance(held, Mapping) else held
+        return Form(Field(str(name), value, is_file=False) for name, value in pairs)
+    if (fields := getattr(held, "_fields", None)) is not None:
+        return Form(Field(named["name"], value, "filename" in named) for named, _, value in fields)
+    return getattr(held, "_value", held)
 
 
 class _MeteredContent(_Proxy):

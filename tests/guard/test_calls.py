@@ -247,7 +247,8 @@ def test_model_calls(
         ("POST", "https://api.openai.com/v1/files", b'{"model": "x"}'),
         ("POST", "https://shop.example/api/responses", b'{"form": 1}'),
         ("POST", "https://shop.example/v1/messages", b"name=value"),
-        ("POST", "https://shop.example/chat/completions", None),
+        ("POST", "https://shop.example/chat/completions", b""),
+        ("POST", "https://shop.example/upload", None),
         ("POST", "https://evil.example/api.openai.com/other", b'{"model": "gpt-5"}'),
     ],
 )
