@@ -23,6 +23,7 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.context import Context
 
 from otel_cost import attributes as names
+from otel_cost.containment import contained
 from otel_cost.errors import ConfigError
 
 MAX_PAYER_TEXT = 128
@@ -75,6 +76,8 @@ class Budget(NamedTuple):
         around: The budget around it, which it shares the money of.
         depth: How many executions it is in; 0 for the outermost.
         payer: Who began it, which the policy may have limits for.
+        is_implied: Nobody began it with `execution(...)`: it is a trace, or a script. It has what the policy
+            gives every execution, and each agent and feature a share of that.
     """
 
     execution_id: str
@@ -83,6 +86,7 @@ class Budget(NamedTuple):
     around: Budget | None = None
     depth: int = 0
     payer: Payer = Payer()
+    is_implied: bool = False
 
     def chain(self) -> Iterator[Budget]:
         """Yield this budget and those around it, from the inside out."""
@@ -92,6 +96,11 @@ class Budget(NamedTuple):
 
 
 NOBODY = Payer()
+
+
+def implied_budget(execution_id: str, payer: Payer = NOBODY) -> Budget:
+    """Return the budget of an execution that no `execution(...)` began: a trace, or a script."""
+    return Budget(execution_id, f"execution:{execution_id}", payer=payer, is_implied=True)
 
 
 class Inherited(NamedTuple):
@@ -189,7 +198,8 @@ def execution(
     Args:
         execution_id: Names the run; default: the enclosing one's, or a new id when there is no open span.
         budget_usd: What may be spent inside, in USD; a call that does not fit raises `BudgetExceeded`. Nested
-            ones are capped by what is left around them. Default: what the policy gives an execution.
+            ones, and those inside a trace that have no id of their own, are capped by what is left around
+            them. An id that was used before has the limit it was given last. Default: what the policy gives.
         propagate: Carry the payer to called services as baggage. Instrumented clients then send it with every
             request, also to third parties: turn it off, or hash ids (`OTEL_COST_HASH_KEY`), where it matters.
 
@@ -207,13 +217,17 @@ def execution(
             for text in (organization, team, user, feature, agent, component, environment, session)
         ),
     )
-    payer = asked.over(payer_of_context())
+    payer_around = payer_of_context()
+    payer = asked.over(payer_around)
     is_root = not trace.get_current_span().get_span_context().is_valid
     if is_root and not payer.execution_id:
         payer = payer._replace(execution_id=uuid.uuid4().hex)
     shown = _pseudonymous(payer)
     held = _with_payer(payer, shown if propagate else NOBODY)
-    token = context.attach(context.set_value(_BUDGET_KEY, _budget(payer, limit_picousd), held))
+    budget = _budget(payer, limit_picousd, payer_around)
+    if limit_picousd is not None and asked.execution_id:
+        _begin(budget, limit_picousd)
+    token = context.attach(context.set_value(_BUDGET_KEY, budget, held))
     try:
         if is_root:
             name = f"invoke_agent {payer.agent}" if payer.agent else "execution"
@@ -235,15 +249,30 @@ def _limit(budget_usd: Decimal | str | float) -> int:
     return limit_picousd
 
 
-def _budget(payer: Payer, limit_picousd: int | None) -> Budget | None:
-    """Return the budget of an execution that begins: a part of the one around it, unless nothing is asked."""
+def _begin(budget: Budget, limit_picousd: int) -> None:
+    """Have the guard hold a limit under a name that may have been used before."""
+    from otel_cost.guard import clients
+
+    guard = clients.current()
+    if guard is not None:
+        with contained("begin a budget"):
+            guard.begin(budget, limit_picousd)
+
+
+def _budget(payer: Payer, limit_picousd: int | None, payer_around: Payer) -> Budget:
+    """Return the budget of an execution that begins: a part of the one around it, unless nothing is asked.
+
+    Args:
+        payer_around: Who pays for what is around it, such as a calling service's execution.
+    """
     around = budget_of_context()
     execution_id = payer.execution_id
+    if around is None and execution_id and execution_id != payer_around.execution_id:
+        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, payer=payer)
     if not execution_id:
         execution_id = f"{trace.get_current_span().get_span_context().trace_id:032x}"
-    if around is None:
-        return Budget(execution_id, f"execution:{execution_id}", limit_picousd, payer=payer)
-    depth = around.depth + 1
+    depth = 0 if around is None else around.depth + 1
+    around = around or implied_budget(execution_id, payer_around)
     if execution_id != around.execution_id:
         return Budget(execution_id, f"execution:{execution_id}", limit_picousd, around, depth, payer)
     if limit_picousd is None:

@@ -13,6 +13,7 @@ import signal
 import time
 import uuid
 import weakref
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from otel_cost.attribution import (
     Budget,
     Payer,
     budget_of_context,
+    implied_budget,
     payer_of_context,
     payer_of_environment,
 )
@@ -49,7 +51,7 @@ from otel_cost.guard.calls import EMBEDDINGS, MEDIA, ModelCall, unseen
 from otel_cost.guard.decisions import tell_refusal
 from otel_cost.guard.ladder import Ladder, Way, changed, is_reached, may_fit, standing
 from otel_cost.guard.media import output_kinds
-from otel_cost.guard.records import Records, usd
+from otel_cost.guard.records import MAX_NOTED, Records, usd
 from otel_cost.guard.rewrites import Change
 from otel_cost.guard.spans import Unmetered
 from otel_cost.guard.spenders import spender
@@ -58,6 +60,7 @@ from otel_cost.guard.untold import NOTHING as NOTHING_UNTOLD
 from otel_cost.guard.untold import untold, usage_attributes
 from otel_cost.ledger import Hold, Ledger, Refusal, Tally
 from otel_cost.money import PICO, to_picousd
+from otel_cost.policy_values import EVERYONE
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id
 from otel_cost.usage import MODEL, Usage, classify
@@ -240,6 +243,7 @@ class Guard:
         self._is_strict = policy.guard.bound == STRICT
         self._process_payer = payer_of_environment(os.environ)
         self.records = Records(self._mode)
+        self._given: OrderedDict[str, int] = OrderedDict()
         self._ladder = Ladder(
             policy,
             ledger,
@@ -294,10 +298,27 @@ class Guard:
             execution_id = self._execution_of_span(payer.execution_id)
             if not execution_id:
                 return None
-            budget = _outermost(execution_id, payer)
-        budget = self._with_agents_share(budget, payer)
+            budget = implied_budget(execution_id, payer)
+        budget = self.with_shares(budget, payer)
         self._open(budget)
         return budget
+
+    def begin(self, budget: Budget, limit_picousd: int) -> None:
+        """Hold an execution to the limit it is given now; what it spent under the same name before counts.
+
+        The same limit given again changes nothing, so that an approval in between stays.
+        """
+        self._open(budget)
+        scope = budget.scope
+        is_new = self._given.pop(scope, None) != limit_picousd
+        self._given[scope] = limit_picousd
+        if len(self._given) > MAX_NOTED:
+            self._given.popitem(last=False)
+        known, settled, _ = self.ledger.balance(scope)
+        if is_new and known != limit_picousd:
+            self.ledger.limit(scope, limit_picousd)
+            self.records.take_back_last_call(scope)
+            logger.info("%s may now spend $%.4f; $%.4f is spent", scope, usd(limit_picousd), usd(settled))
 
     def approve(self, execution_id: str, limit_picousd: int) -> None:
         """Change the limit of an execution, and forget that it was to end."""
@@ -492,7 +513,7 @@ class Guard:
     def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
         payer = self._payer()
-        budget = self._with_agents_share(budget_of_context() or self._budget_of_span(payer), payer)
+        budget = self.with_shares(budget_of_context() or self._budget_of_span(payer), payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
         self._open(budget)
         step, watch, findings = self._watch(call, budget, limits)
@@ -597,7 +618,9 @@ class Guard:
         around, limit = budget.around, budget.limit_picousd
         if around is not None:
             self._open(around)
-        if limit is None:
+        if limit is None and budget.is_implied:
+            limit = self.policy.execution.budget_picousd
+        elif limit is None:
             payer = budget.payer.over(self._process_payer)
             limit = self.policy.limits_for(agent=payer.agent, feature=payer.feature).budget_picousd
         self.ledger.open(budget.scope, limit, around.scope if around else "")
@@ -605,19 +628,22 @@ class Guard:
     def _budget_of_span(self, payer: Payer) -> Budget:
         """Return what a call outside of `execution(...)` spends: its trace, else the script."""
         execution_id = self._execution_of_span(payer.execution_id)
-        return _outermost(execution_id or uuid.uuid4().hex, payer)  # a call of nobody's is one of its own
+        return implied_budget(execution_id or uuid.uuid4().hex, payer)  # a call of nobody's is one of its own
 
-    def _with_agents_share(self, budget: Budget, payer: Payer) -> Budget:
-        """Return what an agent inside another's execution may spend of it, where the policy limits it."""
-        agent = payer.agent
-        if not agent or agent == budget.payer.over(self._process_payer).agent:
-            return budget
-        pattern = match(self.policy.agents, agent)
-        limit = None if pattern is None else self.policy.agents[pattern].budget_picousd
-        if limit is None:
-            return budget
-        scope = f"{budget.scope}/agent:{agent}"
-        return Budget(budget.execution_id, scope, limit, budget, budget.depth, payer)
+    def with_shares(self, budget: Budget, payer: Payer) -> Budget:
+        """Return what an agent or feature may spend of an execution, where the policy limits its share."""
+        payer, began = payer.over(self._process_payer), budget.payer.over(self._process_payer)
+        is_implied = budget.is_implied
+        for kind, table in (("feature", self.policy.features), ("agent", self.policy.agents)):
+            name = getattr(payer, kind)
+            if not table or not (is_implied or (name and name != getattr(began, kind))):
+                continue
+            pattern = match(table, name)
+            limit = None if pattern is None else table[pattern].budget_picousd
+            if limit is not None:
+                scope = f"{budget.scope}/{kind}:{name or EVERYONE}"
+                budget = Budget(budget.execution_id, scope, limit, budget, budget.depth, payer)
+        return budget
 
     def _payer(self) -> Payer:
         return payer_of_context().over(self._process_payer)
@@ -762,10 +788,6 @@ def _write(span: trace.Span, said: Mapping[str, str | int]) -> None:
     """Put attributes on the span of a model call, where it is one that records."""
     if span.is_recording() and classify(getattr(span, "attributes", None) or {}) == MODEL:
         span.set_attributes(said)
-
-
-def _outermost(execution_id: str, payer: Payer) -> Budget:
-    return Budget(execution_id, f"execution:{execution_id}", payer=payer)
 
 
 def _returned(done: StopIteration) -> Ticket:

@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 
 from otel_cost import attributes as names
 from otel_cost.accounting import Span
-from otel_cost.attribution import Budget, budget_of_context
+from otel_cost.attribution import NOBODY, Budget, budget_of_context, implied_budget, payer_of_context
 from otel_cost.second_line import SpanKey, Spent
 from otel_cost.usage import MODEL, Reading, classify
 
@@ -104,6 +104,8 @@ class Unmetered:
         budget, kind = budget_of_context(at), _kind(attributes, scope)
         if kind is not None and kind in self._kinds:
             self._guard.refuse_if_over(kind[2] or kind[1])
+        if budget is not None:
+            budget = self._guard.with_shares(budget, payer_of_context(at))
         if budget is not None or kind is not None:
             with self._lock:
                 _put(self._started, key, _Noted(budget, kind))
@@ -116,7 +118,7 @@ class Unmetered:
             self._around.pop(key, None)
         if spent is None or spent.span.reading is None or spent.span.reading.span_class != MODEL:
             return
-        budget = noted.budget or Budget(spent.execution_id, f"execution:{spent.execution_id}")
+        budget = noted.budget or self._guard.with_shares(implied_budget(spent.execution_id), NOBODY)
         with self._lock:
             is_metered = is_metered or self._was_metered(
                 spent, spent.span.reading, budget.execution_id, is_usual=noted.kind not in self._kinds

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import context, propagate
+from opentelemetry import context, propagate, trace
 
 from otel_cost import execution
 from otel_cost.budgets import Policy
@@ -242,6 +242,24 @@ def test_a_nested_budget_holds_in_a_child(guard: Guard, provider: FakeProvider) 
         assert provider.count() == 2
         assert workers.call(provider.openai_url, 20) == 7
     assert spent(guard) == 9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_limit_inside_a_trace_holds_in_a_child(method: str, guard: Guard, provider: FakeProvider) -> None:
+    """A child shares it, and the trace's execution counts what both spend, as in one process."""
+    span = trace.NonRecordingSpan(trace.SpanContext(7, 8, is_remote=False))
+    with trace.use_span(span):
+        assert workers.call(provider.openai_url) == 1
+        with execution(budget_usd="0.35"):
+            assert workers.call(provider.openai_url) == 1
+            child = multiprocessing.get_context(method).Process(
+                target=workers.call, args=(provider.openai_url, 9)
+            )
+            child.start()
+            child.join()
+            assert workers.call(provider.openai_url) == 0
+    assert provider.count() == 4
+    assert spent(guard, f"execution:{7:032x}") == 4
 
 
 PROGRAM = """

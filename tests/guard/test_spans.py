@@ -257,3 +257,25 @@ def test_without_a_guard_spans_are_left_alone(tracer: trace.Tracer, spans: InMem
     (exported,) = spans.get_finished_spans()
     assert exported.attributes is not None
     assert exported.attributes["otel_cost.cost_usd"] == "0.1"
+
+
+def test_calls_through_grpc_spend_the_share_of_their_agent(tracer: trace.Tracer, guard: Guard) -> None:
+    """What the policy gives an agent holds for them as for any other call; who is around it goes on."""
+    guard = guard_of(agents={"planner": {"budget_usd": "0.15"}})
+    made = []
+
+    def ask() -> None:
+        with tracer.start_as_current_span("chat gpt-4o", attributes=ASKED) as span:
+            made.append(span)
+            answer(span)
+
+    with execution("run"):
+        ask()
+        with execution(agent="planner"):
+            ask()
+            ask()
+            with pytest.raises(BudgetExceeded):
+                ask()
+        ask()
+    assert spent(guard, f"{SCOPE}/agent:planner") == 2
+    assert spent(guard) == 4 == len(made)
