@@ -239,7 +239,7 @@ def _kind_of(
                 _operation(attributes),
                 texts.get("service_tier", ""),
             ),
-            _input_excludes_cache(attributes, provider.lower()),
+            _input_excludes_cache(attributes, provider.lower(), scope),
             quirks_of(scope, scope_version),
         )
     if len(_kinds) >= CACHED_KINDS:
@@ -264,7 +264,7 @@ def _read_any(
     operation = _operation(attributes)
     found = _amounts(attributes, layout)
     provider = texts.get("provider", "")
-    usage = _usage(attributes, layout, found, provider, operation, marks)
+    usage = _usage(attributes, layout, found, provider, scope, operation, marks)
     cost, reported_by = _reported_cost(attributes, scope, marks) if layout.has_cost else (None, "")
     if span_class == OTHER and usage is None and cost is None:
         return None
@@ -474,6 +474,7 @@ def _usage(
     layout: Layout,
     found: documents.Reported,
     provider: str,
+    scope: str,
     operation: str,
     marks: list[str],
 ) -> Usage | None:
@@ -482,22 +483,32 @@ def _usage(
     exclusive = documents.input_excludes_cache(raw)
     if not reported:
         reported = documents.details(attributes) | found if layout.has_details else found
-        exclusive = _input_excludes_cache(attributes, provider.lower())
+        exclusive = _input_excludes_cache(attributes, provider.lower(), scope)
     counts = whole_counts(reported, marks)
     return to_usage(counts, exclusive=exclusive, marks=marks, operation=operation) if counts else None
 
 
-_BEDROCK = frozenset({"aws.bedrock", "bedrock", "aws_bedrock", "aws-bedrock", "amazon-bedrock"})
+BEDROCK_SCOPES = frozenset(
+    {
+        "opentelemetry.instrumentation.bedrock",
+        "opentelemetry.instrumentation.botocore",
+        "opentelemetry.instrumentation.botocore.bedrock-runtime",
+        "opentelemetry.instrumentation.genai.bedrock",
+    }
+)
+"""Instrumentations that pass on what Amazon Bedrock says, whose input leaves cached tokens out
+(https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html). Their own total, where they write
+one, leaves them out too. Frameworks on Bedrock (LangChain, LiteLLM, pydantic-ai) add them up."""
 
 
-def _input_excludes_cache(attributes: Mapping[str, Any], provider: str) -> bool:
-    """Amazon Bedrock counts input without cached tokens, and so did the AI SDK 5 for Anthropic."""
-    if provider in _BEDROCK:
+def _input_excludes_cache(attributes: Mapping[str, Any], provider: str, scope: str) -> bool:
+    """The emitter decides: the AI SDK 5 passed on what Anthropic and Bedrock say, the AI SDK 6 adds it up."""
+    if scope in BEDROCK_SCOPES:
         return True
     return (
-        provider.startswith("anthropic")
-        and "ai.usage.cachedInputTokens" in attributes
+        "ai.usage.cachedInputTokens" in attributes
         and "ai.usage.inputTokenDetails.cacheReadTokens" not in attributes
+        and ("anthropic" in provider or "bedrock" in provider)
     )
 
 

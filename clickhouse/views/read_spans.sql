@@ -181,8 +181,10 @@ WITH
                         'cache_read_input_tokens', 'cache_creation_input_tokens',
                         'cacheReadInputTokens', 'cacheWriteInputTokens'])
                     AND NOT JSONHas(raw, 'prompt_tokens'),
-                said_provider IN ('aws.bedrock', 'bedrock', 'aws_bedrock', 'aws-bedrock', 'amazon-bedrock')
-                    OR (startsWith(said_provider, 'anthropic')
+                scope_name IN (
+                    'opentelemetry.instrumentation.bedrock', 'opentelemetry.instrumentation.botocore',
+                    'opentelemetry.instrumentation.botocore.bedrock-runtime', 'opentelemetry.instrumentation.genai.bedrock')
+                    OR (match(said_provider, 'anthropic|bedrock')
                         AND mapContains(attributes, 'ai.usage.cachedInputTokens')
                         AND NOT mapContains(attributes, 'ai.usage.inputTokenDetails.cacheReadTokens'))) AS is_exclusive,
             mapApply(

@@ -15,6 +15,7 @@ from otel_cost.money import usd_text
 from otel_cost.pricing import PriceBook
 from otel_cost.store import Store
 from otel_cost.store.files import named_sql
+from otel_cost.usage import BEDROCK_SCOPES
 from tests.clickhouse import spans
 from tests.conformance import backends, suite
 from tests.conformance.backends import PAYER_COLUMNS, facts
@@ -220,6 +221,7 @@ def test_every_operation_known_in_python_is_known_in_sql() -> None:
     known |= attributes.EMBEDDING_OPERATIONS
     assert [name for name in sorted(known) if f"'{name}'" not in text] == []
     assert [name for name in attributes.ESTIMATOR_COSTS if f"'{name}'" not in text] == []
+    assert [scope for scope in BEDROCK_SCOPES if f"'{scope}'" not in text] == []
     assert [scope for scope in attributes.ESTIMATOR_SCOPES if scope.rstrip(".") not in text] == []
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from otel_cost import usage as reader
 from otel_cost.errors import UsageError
 from otel_cost.usage import (
+    BEDROCK_SCOPES,
     MARK_IMPOSSIBLE_COST,
     MARK_IMPOSSIBLE_USAGE,
     MARK_INPUT_EXCLUDED_CACHE,
@@ -132,20 +133,75 @@ def test_every_convention_gives_the_same_buckets(emitter: str) -> None:
     )
 
 
-@pytest.mark.parametrize("provider", ["aws.bedrock", "Bedrock"])
-def test_bedrock_leaves_cached_tokens_out_of_input(provider: str) -> None:
-    """Bedrock's input is what was neither read from nor written to the cache."""
+@pytest.mark.parametrize("scope", sorted(BEDROCK_SCOPES))
+@pytest.mark.parametrize("provider", ["aws.bedrock", "AWS"])
+def test_bedrock_leaves_cached_tokens_out_of_input(scope: str, provider: str) -> None:
+    """Bedrock's input is what was neither read from nor written to the cache; so is the total beside it."""
     usage = reading_of(
         CHAT
         | {
             "gen_ai.system": provider,
-            "gen_ai.usage.input_tokens": 400,
+            "gen_ai.usage.input_tokens": 1000,
             "gen_ai.usage.cache_read.input_tokens": 600,
             "gen_ai.usage.cache_write.input_tokens": 100,
             "gen_ai.usage.output_tokens": 200,
-        }
+            "gen_ai.usage.total_tokens": 1200,
+        },
+        scope=scope,
     ).usage
-    assert usage == Usage(input_tokens=400, cache_read_tokens=600, cache_write_tokens=100, output_tokens=200)
+    assert usage == Usage(input_tokens=1000, cache_read_tokens=600, cache_write_tokens=100, output_tokens=200)
+
+
+@pytest.mark.parametrize(
+    ("scope", "provider"),
+    [
+        ("opentelemetry.instrumentation.genai.langchain", "aws.bedrock"),
+        ("opentelemetry.instrumentation.langchain", "aws.bedrock"),
+        ("openinference.instrumentation.bedrock", "aws.bedrock"),
+        ("pydantic-ai", "bedrock"),
+        ("litellm", "bedrock"),
+        ("my.own.scope", "aws.bedrock"),
+    ],
+)
+def test_frameworks_on_bedrock_add_cached_tokens_to_input(scope: str, provider: str) -> None:
+    """Input is 400 + 600 read + 100 written, as the conventions say, for every other emitter."""
+    reading = reading_of(
+        CHAT
+        | {
+            "gen_ai.provider.name": provider,
+            "gen_ai.usage.input_tokens": 1100,
+            "gen_ai.usage.cache_read.input_tokens": 600,
+            "gen_ai.usage.cache_write.input_tokens": 100,
+            "gen_ai.usage.output_tokens": 200,
+        },
+        scope=scope,
+    )
+    assert reading.usage == Usage(
+        input_tokens=400, cache_read_tokens=600, cache_write_tokens=100, output_tokens=200
+    )
+    assert reading.marks == ()
+
+
+AI_SDK_CALL = {
+    "ai.operationId": "ai.generateText.doGenerate",
+    "ai.usage.inputTokens": 1000,
+    "ai.usage.cachedInputTokens": 600,
+    "ai.usage.outputTokens": 200,
+    "ai.usage.totalTokens": 1200,
+}
+
+
+@pytest.mark.parametrize(
+    "provider",
+    ["anthropic.messages", "amazon-bedrock", "bedrock.anthropic.messages", "vertex.anthropic.messages"],
+)
+def test_the_ai_sdk_adds_cached_tokens_to_input_from_version_6_on(provider: str) -> None:
+    """Version 5 passes on what Anthropic and Bedrock say; 6 adds it up and tells the parts apart."""
+    five = AI_SDK_CALL | {"ai.model.provider": provider}
+    six = five | {"ai.usage.inputTokenDetails.cacheReadTokens": 600}
+    outside, inside = reading_of(five, scope="ai").usage, reading_of(six, scope="ai").usage
+    assert outside == Usage(input_tokens=1000, cache_read_tokens=600, output_tokens=200)
+    assert inside == Usage(input_tokens=400, cache_read_tokens=600, output_tokens=200)
 
 
 def test_cache_writes_are_split_by_lifetime() -> None:
