@@ -7,6 +7,8 @@
 -- is what was spent in it by the time that has passed of it, projected_usd what that comes to by its end, and exhausted_at when
 -- it reaches the limit: NULL when not within the window, its begin never, and the moment asked about when it has already.
 -- spent_usd leaves unpriced_calls out. What calls in flight hold is known to the ledgers alone.
+-- A name is one budget in whichever organizations it spends, each of which counts by its own clock. The window is told on the
+-- clock on which most was spent, of two with the same the one that is further ahead, and where nothing was spent on that of *.
 CREATE OR REPLACE VIEW budget_status_at
 AS
 WITH
@@ -87,7 +89,7 @@ WITH
         SELECT
             level,
             pattern AS name,
-            if(level = 'organization' AND mapContains(offsets, pattern), offsets[pattern], offsets['*']) AS offset_s,
+            if(level = 'organization' AND mapContains(offsets, pattern), offsets[pattern], NULL) AS offset_s,
             toDecimal128(0, 12) AS cost_usd,
             0 AS unpriced
         FROM budgets
@@ -98,7 +100,8 @@ WITH
         SELECT
             level,
             name,
-            {at:DateTime('UTC')} + max(offset_s) AS local_at,
+            argMaxIf(offset_s, (ifNull(scoped.cost_usd, 0), offset_s), isNotNull(offset_s)) AS own_offset_s,
+            {at:DateTime('UTC')} + ifNull(own_offset_s, offsets['*']) AS local_at,
             ifNull(sum(cost_usd), 0) AS spent_usd,
             sum(unpriced) AS unpriced_calls,
             arrayFirst(entry -> entry.1 = level AND entry.2 = name AND name != '', entries) AS own_entry,

@@ -1,0 +1,97 @@
+"""Budgets above executions: what is spent of them, in which window, and where that leads.
+
+Calls are of gpt-4o-mini at 0.15 USD a million tokens in, with no answer: 4,000,000 tokens are 0.60 USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from otel_cost.budgets import Policy
+from otel_cost.store import Store
+from tests.clickhouse import spans
+from tests.clickhouse.calls import Call, after, moment
+
+SIXTY_CENTS = 4_000_000
+
+
+@pytest.fixture(autouse=True)
+def _utc_again(opened_store: Store) -> Iterator[None]:
+    """Leave no clock behind."""
+    yield
+    opened_store.push_policy(Policy())
+
+
+def _fill(store: Store, policy: Policy, calls: Iterable[Call]) -> None:
+    store.push_policy(policy)
+    spans.insert(store, [call.request() for call in calls])
+    store.roll()
+
+
+def _status(store: Store, at: datetime | str, level: str = "") -> dict[str, dict[str, Any]]:
+    rows = store.query("budget_status", at=at, level=level, limit=100).dicts()
+    return {row["name"]: row for row in rows}
+
+
+def _calls(ats: Iterable[datetime], first: int = 0, **payer: Any) -> list[Call]:
+    """Return a call of 0.60 USD at each of some times, each an execution of its own."""
+    made = {"input_tokens": SIXTY_CENTS, "output_tokens": 0, **payer}
+    return [Call(execution=number, number=0, at=at, **made) for number, at in enumerate(ats, first)]
+
+
+def test_who_is_named_has_the_window_of_who_is_not(store: Store) -> None:
+    """West of UTC it is still June for a user and a team, whether the policy names them or a pattern does.
+
+    Ten calls each from 8:00 in Los Angeles on the 30th of June are 6 USD. At 20:00 there, 3:00 UTC of July,
+    20 of 24 hours have passed: 6 x 24 / 20 = 7.20 USD a day.
+    """
+    policy = Policy.load(
+        user_usd_per_day={"*": "10", "alice": "25"},
+        team_usd_per_month={"search": "1500", "*": "1000"},
+        time_zone={"acme": "America/Los_Angeles", "*": "UTC"},
+    )
+    ats = [after(moment("2026-06-30 15:00"), 30 * number) for number in range(10)]
+    named = _calls(ats, user="alice", team="search")
+    others = _calls(ats, first=10, user="bob", team="other")
+    _fill(store, policy, named + others)
+    told = _status(store, moment("2026-07-01 03:00"))
+    for name in ("alice", "bob"):
+        assert str(told[name]["window_begins_on"]) == "2026-06-30"
+        assert (told[name]["elapsed_ratio"], told[name]["projected_usd"]) == (0.8333, Decimal("7.2"))
+    for name in ("search", "other"):
+        assert str(told[name]["window_begins_on"]) == "2026-06-01"
+        assert (told[name]["spent_usd"], told[name]["elapsed_ratio"]) == (Decimal(6), 0.9944)
+
+
+def test_who_has_spent_nothing_is_told_on_the_clock_of_all(store: Store) -> None:
+    """A user whom the policy names has a row before a first call, in the window of the clock of `*`."""
+    zones = {"acme": "America/Los_Angeles", "*": "Asia/Tokyo"}
+    _fill(store, Policy.load(user_usd_per_day={"alice": "25"}, time_zone=zones), [])
+    (row,) = _status(store, moment("2026-07-01 18:00")).values()
+    assert (row["name"], row["spent_usd"], str(row["window_begins_on"])) == (
+        "alice",
+        Decimal(0),
+        "2026-07-02",
+    )
+
+
+def test_a_name_in_several_organizations_is_one_budget(store: Store) -> None:
+    """What a user spends in two organizations is added up, in the window of the one that most was spent in.
+
+    At 3:00 UTC on the 1st of July it is 20:00 on the 30th of June in Los Angeles, where alice spent twice
+    0.60 USD, and noon of the 1st in Tokyo, where she spent 0.60 USD that morning, and more on the day before.
+    """
+    zones = {"acme": "America/Los_Angeles", "bolt": "Asia/Tokyo", "*": "UTC"}
+    west = _calls([moment("2026-06-30 15:00"), moment("2026-06-30 16:00")], user="alice")
+    east = _calls(
+        [moment("2026-06-30 14:00"), moment("2026-07-01 01:00")], 2, user="alice", organization="bolt"
+    )
+    _fill(store, Policy.load(user_usd_per_day={"alice": "25"}, time_zone=zones), west + east)
+    (row,) = _status(store, moment("2026-07-01 03:00")).values()
+    assert (row["spent_usd"], str(row["window_begins_on"])) == (Decimal("1.8"), "2026-06-30")
+    assert row["elapsed_ratio"] == 0.8333
