@@ -35,7 +35,7 @@ FROM
         output_tokens
     FROM spend_daily
     WHERE day BETWEEN toDate({since:DateTime64(9, 'UTC')}) AND toDate({until:DateTime64(9, 'UTC')})
-        AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day BETWEEN greatest(toDate({since:DateTime64(9, 'UTC')}), toDate('1970-01-02')) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
         AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 400
         AND ({by:String} != 'tool' OR kind != 'tool')
     UNION ALL
@@ -50,7 +50,7 @@ FROM
         0 AS output_tokens
     FROM tool_spend_daily
     WHERE day BETWEEN toDate({since:DateTime64(9, 'UTC')}) AND toDate({until:DateTime64(9, 'UTC')})
-        AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day BETWEEN greatest(toDate({since:DateTime64(9, 'UTC')}), toDate('1970-01-02')) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
         AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 400
         AND {by:String} = 'tool'
 ) AS spend

@@ -38,7 +38,7 @@ FROM
     FROM spend_hourly
     WHERE hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
         AND hour <= {until:DateTime64(9, 'UTC')}
-        AND utc_day BETWEEN toDate({since:DateTime64(9, 'UTC')}) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day BETWEEN greatest(toDate({since:DateTime64(9, 'UTC')}), toDate('1970-01-02')) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
         AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 8
 ) AS spend
 GROUP BY

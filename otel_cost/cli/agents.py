@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -11,11 +10,13 @@ from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text as Styled
+
+from otel_cost.cli.console import Cell, Column, console, print_table
+from otel_cost.cli.text import plain, write_json
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-out = Console(highlight=False)
+out = console()
 
 NOT_FOUND = 127
 """What a shell answers for a command that does not exist."""
@@ -82,16 +83,15 @@ def doctor(
 
     findings = list(examine(store))
     if as_json:
-        typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
+        write_json([finding.as_json() for finding in findings], indent=2)
     else:
-        table = Table(box=None, show_header=False, pad_edge=False)
         colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+        rows: list[tuple[Cell, ...]] = []
         for finding in findings:
-            level = f"[{colours[finding.level]}]{finding.level}[/]"
-            table.add_row(level, finding.subject, finding.detail)
+            rows.append((Styled(finding.level, colours[finding.level]), finding.subject, finding.detail))
             if finding.remedy:
-                table.add_row("", "", f"[dim]-> {finding.remedy}[/]")
-        out.print(table)
+                rows.append(("", "", Styled(f"-> {plain(finding.remedy)}", "dim")))
+        print_table(out, [Column(""), Column(""), Column("")], rows)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
 

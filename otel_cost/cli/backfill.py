@@ -42,11 +42,11 @@ def read_spans(
             with _progress(err) as report:
                 days = backfill.backfill(opened, begins, report, again=again)
     for day in days:
-        out.print(f"{day.day}: {day.unread:,} of {day.spans:,} spans had not been read", markup=False)
+        out.print(f"{day.day}: {day.unread:,} of {day.spans:,} spans had not been read")
     if not days:
         out.print("every span was read")
     elif dry_run:
-        out.print("nothing was changed; without --dry-run they are read", soft_wrap=True)
+        out.print("nothing was changed; without --dry-run they are read")
 
 
 @contextmanager
@@ -59,6 +59,6 @@ def _progress(console: Console) -> Iterator[Report]:
             show(f"reading {day.day}", done, total)
             if not console.is_terminal and day not in told:
                 told.add(day)
-                console.print(f"reading {day.day}, part {done:,} of {total:,}", soft_wrap=True)
+                console.print(f"reading {day.day}, part {done:,} of {total:,}")
 
         yield report

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from otel_cost import policy_report
 from otel_cost.budgets import LEVELS, NO_LIMIT_ADVICE, Policy
+from otel_cost.cli.console import Column, console, print_table
 from otel_cost.cli.options import JsonOption, StoreOption
+from otel_cost.cli.text import plain, write_json
 from otel_cost.errors import ConfigError
 from otel_cost.pricing import PriceBook
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 budgets_app = typer.Typer(no_args_is_help=True, help="What may be spent, and what happens at a limit.")
 app.add_typer(budgets_app, name="budgets")
-out = Console(highlight=False, markup=False)
+out = console()
 
 FAILED = 1
 STATUS_COLUMNS = (
@@ -39,6 +37,13 @@ STATUS_COLUMNS = (
     "unpriced_calls",
 )
 """What a terminal shows of a budget; `--json` shows all of it."""
+RULE_COLUMNS = (
+    Column("section"),
+    Column("setting", is_whole=True),
+    Column("value", is_whole=True),
+    Column("from"),
+    Column("when reached"),
+)
 
 File = Annotated[
     Path | None,
@@ -61,7 +66,7 @@ def check(file: File = None, as_json: JsonOption = False) -> None:
     notes = policy_report.notes(policy, book) + policy_report.unknown_variables(os.environ)
     if as_json:
         shown = {"ok": True, "file": _name(policy), "problems": [], "notes": notes}
-        _print_json({**shown, "policy": policy_report.as_json(policy)})
+        write_json({**shown, "policy": policy_report.as_json(policy)}, indent=2)
         return
     _say(f"ok: {_name(policy) or 'no policy file; variables and defaults'}")
     for line in policy_report.summary(policy):
@@ -72,7 +77,7 @@ def check(file: File = None, as_json: JsonOption = False) -> None:
 
 def _show_problems(problems: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
-        _print_json({"ok": False, "problems": list(problems)})
+        write_json({"ok": False, "problems": list(problems)}, indent=2)
         return
     for problem in problems:
         _say(problem)
@@ -96,20 +101,21 @@ def explain(
     limits = policy.limits_for(agent=agent, feature=feature)
     suggestion = None if limits.is_limited else NO_LIMIT_ADVICE
     if as_json:
-        _print_json(
+        write_json(
             {
                 "file": _name(policy),
                 "mode": policy.guard.mode,
                 "execution": who,
                 "rules": [rule._asdict() for rule in rules],
                 "suggestion": suggestion,
-            }
+            },
+            indent=2,
         )
         return
     _say(
         f"policy: {_name(policy) or 'no file'}, guard: {policy.guard.mode} ({policy.origin('guard', 'mode')})"
     )
-    out.print(_table(rules))
+    print_table(out, RULE_COLUMNS, rules)
     if suggestion:
         _say(suggestion)
 
@@ -128,27 +134,20 @@ def status(
 
     The budgets are those that `migrate`, `up` or `import` last brought into the store.
     """
-    from otel_cost.cli.reports import open_migrated, table, write_json
+    from otel_cost.cli import reports
     from otel_cost.store.period import parse_since
 
     if level not in ("", *(each[0] for each in LEVELS)):
         raise ConfigError(f"--level {level!r} is none of user, team and organization")
     moment = parse_since(at, option="--at") if at else datetime.now(tz=timezone.utc)
-    with open_migrated(store) as opened:
+    with reports.open_migrated(store) as opened:
         result = opened.query("budget_status", at=moment, level=level, limit=limit)
     if as_json:
-        write_json(result.dicts())
+        reports.write_json(result.dicts())
     elif result.rows:
-        out.print(table(result, STATUS_COLUMNS))
+        reports.show_rows(result, STATUS_COLUMNS)
     else:
         _say("no budget above executions holds for anybody; see budgets in the policy")
-
-
-def _table(rules: list[policy_report.Rule]) -> Table:
-    table = Table("section", "setting", "value", "from", "when reached", box=None, pad_edge=False)
-    for rule in rules:
-        table.add_row(*rule)
-    return table
 
 
 def _name(policy: Policy) -> str | None:
@@ -156,8 +155,4 @@ def _name(policy: Policy) -> str | None:
 
 
 def _say(line: str) -> None:
-    out.print(line, soft_wrap=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    out.print(plain(line))

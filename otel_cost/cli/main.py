@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from otel_cost import __version__
+from otel_cost.cli.text import accept_any_text, plain_lines
 from otel_cost.errors import ConfigError, OtelCostError
 
 MODULES = {
@@ -80,8 +81,9 @@ def root(
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad input."""
+    accept_any_text()
     try:
         app(prog_name="otel-cost")
     except OtelCostError as error:
-        typer.echo(f"otel-cost: {error}", err=True)
+        typer.echo(f"otel-cost: {plain_lines(str(error))}", err=True)
         sys.exit(BAD_INPUT if isinstance(error, ConfigError) else 1)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from otel_cost.cli.console import console
 from otel_cost.cli.progress import show_counted
 from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.store import open_store
@@ -16,8 +17,8 @@ from otel_cost.store.move import Partition, Report
 from otel_cost.store.move import move as move_store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = console()
+err = console(stderr=True)
 
 
 @app.command()
@@ -38,21 +39,19 @@ def move(
             found = move_store(old, new, report)
     for table in found:
         told = f"{table.rows:,} rows in {table.partitions:,} partitions, checksum {table.checksum:016x}"
-        out.print(f"{table.table}: {told}", markup=False, soft_wrap=True)
-    out.print(
-        "Both stores hold the same; point OTEL_COST_STORE and the senders to the new one.", soft_wrap=True
-    )
+        out.print(f"{table.table}: {told}")
+    out.print("Both stores hold the same; point OTEL_COST_STORE and the senders to the new one.")
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Report]:
+def _progress(terminal: Console) -> Iterator[Report]:
     """Yield what is told after each partition: a bar on a terminal, a line each elsewhere."""
-    with show_counted(console, "moving") as show:
+    with show_counted(terminal, "moving") as show:
 
         def report(part: Partition, done: int, total: int) -> None:
             name = f"{part.table} {part.partition_id}"
             show(name, done, total)
-            if not console.is_terminal:
-                console.print(f"{name}: {done:,} of {total:,} rows", soft_wrap=True)
+            if not terminal.is_terminal:
+                terminal.print(f"{name}: {done:,} of {total:,} rows")
 
         yield report

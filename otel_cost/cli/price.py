@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from otel_cost import price_list
+from otel_cost.cli.console import Column, console, print_table
 from otel_cost.cli.options import DsnOption, JsonOption
+from otel_cost.cli.text import plain, write_json
 from otel_cost.config import Config
 from otel_cost.errors import ConfigError
 from otel_cost.price_batch import moment, price_call, price_lines
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 prices_app = typer.Typer(no_args_is_help=True, help="What the price book knows, and how old it is.")
 app.add_typer(prices_app, name="prices")
-out = Console(highlight=False)
+out = console()
 
 PRICES_VARIABLE = "OTEL_COST_PRICES"
 FAILED = 1
@@ -80,7 +79,7 @@ def price(
     call = {"model": model, "provider": provider, "date": at, "service_tier": service_tier, "usage": usage}
     priced = price_call(book, call)
     if as_json:
-        _print_json(priced)
+        write_json(priced, indent=2)
     else:
         _show_priced(priced, moment(at))
     if priced["status"] == "unpriced":
@@ -91,7 +90,7 @@ def _price_batch(book: PriceBook, path: str) -> None:
     failed = 0
     for priced in price_lines(book, _lines(path)):
         failed += priced["status"] == "error"
-        sys.stdout.write(json.dumps(priced, ensure_ascii=False) + "\n")
+        write_json(priced)
     if failed:
         typer.echo(f"otel-cost: {failed} lines could not be read; their results say why", err=True)
         raise typer.Exit(FAILED)
@@ -112,23 +111,22 @@ def _lines(path: str) -> Iterator[str]:
 
 def _show_priced(priced: dict[str, Any], at: datetime) -> None:
     if priced["cost_usd"] is None:
-        out.print(f"unpriced: {priced['reason']}")
+        out.print(plain(f"unpriced: {priced['reason']}"))
         return
     where = f"{priced['provider']} / {priced['model']}"
     out.print(f"${priced['cost_usd']} {priced['status']}: {where}, rates of {at:%Y-%m-%d}")
-    table = Table("bucket", "units", "USD per unit", box=None, pad_edge=False)
-    for line in priced["lines"]:
-        table.add_row(line["bucket"], f"{line['units']:,}", line["usd_per_unit"])
-    out.print(table)
+    columns = [
+        Column("bucket", is_whole=True),
+        Column("units", is_number=True),
+        Column("USD per unit", is_number=True),
+    ]
+    rows = [(line["bucket"], f"{line['units']:,}", line["usd_per_unit"]) for line in priced["lines"]]
+    print_table(out, columns, rows)
     if reason := priced.get("reason"):
         out.print(f"estimated: {reason}")
     if priced["list_cost_usd"] != priced["cost_usd"]:
         out.print(f"at list price: ${priced['list_cost_usd']}")
-    out.print(f"source: {priced['source']} ({priced['source_date'] or priced['version']})", soft_wrap=True)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    out.print(f"source: {priced['source']} ({priced['source_date'] or priced['version']})")
 
 
 @prices_app.command("list")
@@ -140,13 +138,14 @@ def list_prices(
     """List the models and their rates in force now."""
     rows = list(price_list.current(load_book(), provider, model, datetime.now(tz=timezone.utc)))
     if as_json:
-        _print_json(rows)
+        write_json(rows, indent=2)
         return
-    table = Table("provider", "model", "input", "cached", "output", box=None, pad_edge=False)
-    for row in rows:
-        rates = row["usd_per_mtok"]
-        table.add_row(row["provider"], row["model"], *(rates.get(name, "") for name in price_list.SHOWN))
-    out.print(table)
+    numbers = [Column(name, is_number=True) for name in ("input", "cached", "output")]
+    shown = [
+        (row["provider"], row["model"], *(row["usd_per_mtok"].get(name, "") for name in price_list.SHOWN))
+        for row in rows
+    ]
+    print_table(out, [Column("provider"), Column("model"), *numbers], shown)
     out.print(f"{len(rows)} models; USD per million tokens, standard tier")
 
 
@@ -164,18 +163,23 @@ def show_prices(
             f"named in {PRICES_VARIABLE} adds one"
         )
     if as_json:
-        _print_json(found)
+        write_json(found, indent=2)
         return
     out.print(f"{found['provider']} / {found['model']}")
-    out.print(f"source: {found['source']} ({found['source_date'] or found['version']})", soft_wrap=True)
-    table = Table(
-        "since", "service tier", "daily (UTC)", "above input tokens", "rates", box=None, pad_edge=False
-    )
+    out.print(f"source: {found['source']} ({found['source_date'] or found['version']})")
+    columns = [
+        Column("since", is_whole=True),
+        Column("service tier"),
+        Column("daily (UTC)", is_whole=True),
+        Column("above input tokens", is_number=True),
+        Column("rates"),
+    ]
+    rows = []
     for row in found["rates"]:
         rates = ", ".join(f"{name} {usd}" for name, usd in row["rates"].items())
         above = f"{row['above_input_tokens']:,}" if row["above_input_tokens"] else ""
-        table.add_row(row["since"], row["service_tier"] or "standard", row["daily"], above, rates)
-    out.print(table)
+        rows.append((row["since"], row["service_tier"] or "standard", row["daily"], above, rates))
+    print_table(out, columns, rows)
 
 
 @prices_app.command("check")
@@ -192,9 +196,9 @@ def check_prices(
     found["is_current"] = found["age_days"] <= max_age_days
     found["unpriced"] = _unpriced(book, store) if store else []
     if as_json:
-        _print_json(found)
+        write_json(found, indent=2)
     else:
-        out.print(f"version: {found['version']}", soft_wrap=True)
+        out.print(f"version: {found['version']}")
         out.print(f"{found['models']} models of {found['providers']} providers")
         out.print(f"{found['dated_changes']} dated changes")
         out.print(f"newest change: {found['newest_change']} ({found['age_days']} days ago)")
@@ -232,11 +236,24 @@ def _unpriced(book: PriceBook, store: str) -> list[dict[str, Any]]:
 def _show_unpriced(rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
-    table = Table("provider", "model without a price", "calls", "last seen", "", box=None, pad_edge=False)
-    for row in rows:
-        known = "has one in this book" if row["is_priced_now"] else ""
-        table.add_row(row["provider"], row["model"], f"{row['calls']:,}", row["last_seen_on"], known)
-    out.print(table)
+    columns = [
+        Column("provider"),
+        Column("model without a price"),
+        Column("calls", is_number=True),
+        Column("last seen", is_whole=True),
+        Column(""),
+    ]
+    shown = [
+        (
+            row["provider"],
+            row["model"],
+            f"{row['calls']:,}",
+            row["last_seen_on"],
+            "has one in this book" if row["is_priced_now"] else "",
+        )
+        for row in rows
+    ]
+    print_table(out, columns, shown)
 
 
 @prices_app.command("push")
@@ -251,24 +268,22 @@ def push_prices(
 
     `otel-cost reprice` prices what is there already.
     """
-    from otel_cost.cli.reports import open_changeable, write_json
+    from otel_cost.cli.reports import open_changeable
 
     book = load_book()
     with open_changeable(store) as opened:
         found = opened.push_prices(book, dry_run=dry_run)
     if as_json:
-        write_json(found.as_dict())
+        write_json(found.as_dict(), default=str)
         return
     _show_change(found, "would become" if dry_run else "are now")
 
 
 def _show_change(found: BookChange, verb: str) -> None:
     if not found.changes:
-        out.print(f"the store has these prices: {found.new_version}", soft_wrap=True)
+        out.print(f"the store has these prices: {found.new_version}")
         return
-    out.print(
-        f"prices were: {found.old_version or 'none'}\nprices {verb}: {found.new_version}", soft_wrap=True
-    )
+    out.print(f"prices were: {found.old_version or 'none'}\nprices {verb}: {found.new_version}")
     for subject in ("model", "rates", "tool"):
         counts = [f"{found.count(subject, change):,} {change}" for change in ("added", "changed", "removed")]
         out.print(f"{SUBJECTS[subject]}: {', '.join(counts)}")
@@ -277,7 +292,7 @@ def _show_change(found: BookChange, verb: str) -> None:
         parts = [f"{name} {old or 'none'} -> {new or 'none'}" for name, old, new in each.differences()]
         since = f" from {each.valid_from:%Y-%m-%d}" if each.valid_from else ""
         who = " / ".join(filter(None, (each.provider, each.model, each.service_tier)))
-        out.print(f"{each.change} {who}{since}: {', '.join(parts)}", markup=False, soft_wrap=True)
+        out.print(f"{each.change} {who}{since}: {', '.join(parts)}")
     if len(detailed) > SHOWN_CHANGES:
         out.print(f"and {len(detailed) - SHOWN_CHANGES:,} more; --json shows all")
 
@@ -298,6 +313,6 @@ def update_prices(
         raise ConfigError("genai-prices is not installed; pip install genai-prices") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error}); name another place with --output") from None
-    out.print(f"wrote {path}", soft_wrap=True)
+    out.print(f"wrote {path}")
     if output:
-        out.print(f"use it: {PRICES_VARIABLE}={output}", soft_wrap=True)
+        out.print(f"use it: {PRICES_VARIABLE}={output}")

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from otel_cost.cli.text import plain
+
 if TYPE_CHECKING:
     from otel_cost.server.importer import Summary
     from otel_cost.server.records import Source
@@ -30,7 +32,12 @@ def show_counted(console: Console, begins: str) -> Iterator[Callable[[str, int, 
     Args:
         begins: What is shown until then.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(begins, total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
@@ -47,7 +54,13 @@ def show_progress(sources: Sequence[Source], console: Console, *, quiet: bool) -
         yield _plain(console, quiet)
         return
     rate = TextColumn("{task.fields[spans]:,} spans, {task.fields[speed]:,.0f}/s")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), rate, TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        rate,
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
         total = sum(source.size for source in sources) or None
         task = bar.add_task("importing", total=total, spans=0, speed=0.0)
@@ -66,6 +79,6 @@ def _plain(console: Console, quiet: bool) -> Report:
     def report(source: Source, summary: Summary) -> None:
         if not quiet and id(source) not in seen:
             seen.add(id(source))
-            console.print(f"importing {source.name}", markup=False, soft_wrap=True)
+            console.print(plain(f"importing {source.name}"))
 
     return report

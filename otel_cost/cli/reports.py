@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.tree import Tree
+from rich.text import Text
 
+from otel_cost.cli import console, text
+from otel_cost.cli.console import Column, print_table, print_tree
 from otel_cost.cli.options import DsnOption, JsonOption, StoreOption
 from otel_cost.cli.setup import bring_up_to_date
+from otel_cost.cli.text import plain, plain_lines
 from otel_cost.errors import ConfigError
 from otel_cost.store import Result, Store, open_store, retention
 from otel_cost.store.cluster import script as cluster_script
@@ -26,8 +26,8 @@ from otel_cost.store.period import parse_since
 from otel_cost.store.topology import Topology
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False)
+out = console.console()
+err = console.console(stderr=True)
 
 NOT_FOUND = 1
 UNKNOWN = "unknown"
@@ -90,6 +90,8 @@ DECISION_COLUMNS = (
 """What a terminal shows of a decision; `--json` shows all of it."""
 HIDDEN = frozenset({"trace_id", "ended_at", "organization", "team", "feature", "estimated_calls"})
 """Columns that only `--json` shows: a terminal is narrow."""
+WHOLE = frozenset({"execution_id", "trace_id"})
+"""Columns of ids: one that is folded cannot be copied."""
 
 
 @app.command()
@@ -108,10 +110,10 @@ def top(
         write_json(result.dicts())
         return
     if not result.rows:
-        out.print(f"No spending since {moment(begins)}. Try --since all.", markup=False)
+        out.print(f"No spending since {moment(begins)}. Try --since all.")
         return
     first = result.columns[0]
-    out.print(table(result, [name for name in result.columns if name == first or name not in HIDDEN]))
+    show_rows(result, [name for name in result.columns if name == first or name not in HIDDEN])
     _note_unpriced(result)
 
 
@@ -127,7 +129,7 @@ def trace(
     with open_migrated(store) as opened:
         found = [str(row[0]) for row in opened.query("find_traces", id=id).rows]
         if not found:
-            err.print(f"otel-cost: no trace or execution {id!r}; see otel-cost top executions", markup=False)
+            err.print(f"otel-cost: no trace or execution {id!r}; see otel-cost top executions")
             raise typer.Exit(NOT_FOUND)
         spans = opened.query("trace_spans", trace_ids=found).dicts()
         decisions = opened.query("trace_decisions", trace_ids=found).dicts()
@@ -138,8 +140,8 @@ def trace(
     for trace_id in found:
         shown = [span for span in spans if span["trace_id"] == trace_id]
         decided = [decision for decision in decisions if decision["trace_id"] == trace_id]
-        out.print(tree(trace_id, shown, decided), soft_wrap=True)
-    out.print(total_line(total), markup=False, soft_wrap=True)
+        print_tree(out, tree(trace_id, shown, decided))
+    out.print(total_line(total))
 
 
 @app.command()
@@ -158,9 +160,9 @@ def decisions(
         write_json(result.dicts())
         return
     if not result.rows:
-        out.print(f"No decisions since {moment(begins)}. Try --since all.", markup=False)
+        out.print(f"No decisions since {moment(begins)}. Try --since all.")
         return
-    out.print(table(result, DECISION_COLUMNS))
+    show_rows(result, DECISION_COLUMNS)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a query may begin with a comment
@@ -179,8 +181,11 @@ def sql(
 ) -> None:
     """Run a query of your own on charges, executions, decisions, spend_hourly, prices, otel_traces, ..."""
     values = dict(map(_parameter, params or ()))
+    query = sys.stdin.read() if statement == "-" else os.fsencode(statement).decode(errors="replace")
     with open_migrated(store) as opened:
-        answer = opened.sql(sys.stdin.read() if statement == "-" else statement, values, fmt=fmt)
+        answer = opened.sql(query, values, fmt=fmt)
+    if sys.stdout.isatty():
+        answer = plain_lines(answer.decode(errors="replace")).encode(sys.stdout.encoding, "backslashreplace")
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
 
@@ -258,8 +263,8 @@ def migrate(
         write_json({"applied": applied})
         return
     for name in applied:
-        out.print(f"applied {name}", markup=False)
-    out.print("The store is up to date.", markup=False)
+        out.print(f"applied {name}")
+    out.print("The store is up to date.")
 
 
 def _print_ddl(dsn: str, topology: Topology) -> None:
@@ -309,7 +314,7 @@ def open_changeable(dsn: str | None) -> Store:
 
 def write_json(value: Any) -> None:
     """Write a value as JSON: money as exact text, times as ISO 8601."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    text.write_json(value, default=_plain)
 
 
 def _plain(value: object) -> str:
@@ -342,26 +347,18 @@ def moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
-def table(result: Result, names: Sequence[str]) -> Table:
-    """Return a result as a table: names left, numbers right."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        is_number = all(isinstance(row[name], int | float | Decimal | None) for row in result.dicts())
-        made.add_column(
+def show_rows(result: Result, names: Sequence[str]) -> None:
+    """Print columns of a result as a table: texts left, numbers right."""
+    rows = result.dicts()
+    columns = [
+        Column(
             HEADINGS.get(name, name),
-            justify="right" if is_number else "left",
-            no_wrap=is_number or name == "execution_id",
-            min_width=len(HEADINGS.get(name, name)) if is_number else min(16, longest(result, name)),
-            overflow="fold",
+            is_number=all(isinstance(row[name], int | float | Decimal | None) for row in rows),
+            is_whole=name in WHOLE or any(isinstance(row[name], datetime) for row in rows),
         )
-    for row in result.dicts():
-        made.add_row(*(escape(cell(name, row[name])) for name in names))
-    return made
-
-
-def longest(result: Result, name: str) -> int:
-    """Return the length of the longest text in a column."""
-    return max((len(str(row[name])) for row in result.dicts()), default=0)
+        for name in names
+    ]
+    print_table(out, columns, [[cell(name, row[name]) for name in names] for row in rows])
 
 
 def cell(name: str, value: object) -> str:
@@ -379,66 +376,68 @@ def cell(name: str, value: object) -> str:
 
 def _note_unpriced(result: Result) -> None:
     if "model_calls" in result.columns and any(row["unpriced_calls"] for row in result.dicts()):
-        out.print("Costs leave unpriced calls out: otel-cost prices check names their models.", markup=False)
+        out.print("Costs leave unpriced calls out: otel-cost prices check names their models.")
 
 
-def tree(trace_id: str, spans: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]] = ()) -> Tree:
-    """Return the spans of one trace as a tree, with what the guard decided at each.
+def tree(
+    trace_id: str, spans: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]] = ()
+) -> Iterator[tuple[int, bool, list[Text]]]:
+    """Yield the lines of one trace as `print_tree` takes them, with what the guard decided at each span.
 
-    A span whose parent is missing hangs on the trace.
+    A span whose parent is missing hangs on the trace. Without recursion: traces may be deeper than Python's
+    stack.
     """
-    decided: dict[str, list[str]] = {}
+    decided: dict[str, list[list[Text]]] = {}
     for decision in decisions:
-        decided.setdefault(decision["span_id"], []).append(decision_line(decision))
+        decided.setdefault(decision["span_id"], []).append(decision_parts(decision))
     known = {span["span_id"] for span in spans}
     below: dict[str, list[dict[str, Any]]] = {}
     for span in spans:
         parent = span["parent_span_id"]
         below.setdefault(parent if parent in known and parent != span["span_id"] else "", []).append(span)
-    made = Tree(f"[bold]trace {escape(trace_id)}[/bold]")
-    _grow(made, below, decided)
-    return made
-
-
-def _grow(root: Tree, below: dict[str, list[dict[str, Any]]], decided: dict[str, list[str]]) -> None:
-    """Hang every span below its parent; without recursion, traces may be deeper than Python's stack."""
-    waiting: list[tuple[Tree, Iterable[dict[str, Any]]]] = [(root, below.get("", []))]
+    yield 0, True, [Text(f"trace {trace_id}", "bold")]
+    waiting = _siblings(1, below.get("", []))
     while waiting:
-        branch, spans = waiting.pop()
-        for span in spans:
-            grown = branch.add(span_line(span))
-            for line in decided.get(span["span_id"], ()):
-                grown.add(line)
-            waiting.append((grown, below.get(span["span_id"], [])))
+        depth, is_last, span = waiting.pop()
+        yield depth, is_last, span_parts(span)
+        told, deeper = decided.get(span["span_id"], []), below.get(span["span_id"], [])
+        for number, parts in enumerate(told, 1):
+            yield depth + 1, number == len(told) and not deeper, parts
+        waiting += _siblings(depth + 1, deeper)
 
 
-def span_line(span: dict[str, Any]) -> str:
-    """Return one span as a line: what it is, its length, what it used and cost, and why it does not count."""
-    parts = [f"{escape(span['name'] or '-')} [dim]{span['duration_s']:.3f} s[/dim]"]
+def _siblings(depth: int, spans: Sequence[dict[str, Any]]) -> list[tuple[int, bool, dict[str, Any]]]:
+    """Return the spans below one parent, the first of them last."""
+    return [(depth, span is spans[-1], span) for span in reversed(spans)]
+
+
+def span_parts(span: dict[str, Any]) -> list[Text]:
+    """Return what a line says of a span: its name, length, usage and cost, and why it does not count."""
+    parts = [Text.assemble(plain(span["name"] or "-"), " ", (f"{span['duration_s']:.3f} s", "dim"))]
     if span["kind"] == "model":
-        parts.append(escape(span["model"] or "no model"))
+        parts.append(Text(plain(span["model"] or "no model")))
         if span["input_tokens"] is not None:
-            parts.append(f"{span['input_tokens']:,} in, {span['output_tokens']:,} out")
+            parts.append(Text(f"{span['input_tokens']:,} in, {span['output_tokens']:,} out"))
     if span["kind"] and (span["kind"] == "model" or span["cost_usd"] is not None):
         parts.append(_cost_of(span))
     if span["status"] == "Error":
-        parts.append("[red]error[/red]")
-    return "  ".join(parts)
+        parts.append(Text("error", "red"))
+    return parts
 
 
-def decision_line(decision: dict[str, Any]) -> str:
-    """Return what the guard decided as a line: `deny budget_usd (enforce): execution run may spend ...`."""
+def decision_parts(decision: dict[str, Any]) -> list[Text]:
+    """Return what a line says of a decision: `deny budget_usd (enforce): execution run may spend ...`."""
     is_stop = decision["decision"] == "deny" and decision["mode"] == "enforce"
-    told = escape(f"{decision['decision']} {decision['kind']} ({decision['mode']})")
-    reason = f": {escape(decision['reason'])}" if decision["reason"] else ""
-    return f"[{'bold red' if is_stop else 'yellow'}]{told}[/]{reason}"
+    told = plain(f"{decision['decision']} {decision['kind']} ({decision['mode']})")
+    reason = f": {plain(decision['reason'])}" if decision["reason"] else ""
+    return [Text.assemble((told, "bold red" if is_stop else "yellow"), reason)]
 
 
-def _cost_of(span: dict[str, Any]) -> str:
+def _cost_of(span: dict[str, Any]) -> Text:
     if not span["counted"]:
-        return f"[dim]{usd(span['cost_usd'])}, not counted: {escape(span['not_counted_reason'])}[/dim]"
+        return Text(f"{usd(span['cost_usd'])}, not counted: {plain(span['not_counted_reason'])}", "dim")
     mark = " (estimated)" if span["price_status"] == "estimated" else ""
-    return f"[green]{usd(span['cost_usd'])}[/green]{mark}"
+    return Text.assemble((usd(span["cost_usd"]), "green"), mark)
 
 
 def total_line(total: dict[str, Any]) -> str:

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from otel_cost.cli.console import Column, print_table
 from otel_cost.cli.options import DsnOption, JsonOption
 from otel_cost.cli.reports import decimal_text, err, open_changeable, out, write_json
 from otel_cost.errors import ConfigError
@@ -89,14 +88,19 @@ def _told(store: Store) -> Iterator[None]:
         told = "nothing was changed"
         if run.state == "stopped":
             told = f"some calls are changed; go on with otel-cost reprice --resume {run.run_id}, or --undo it"
-        err.print(f"stopped: {told}", markup=False, soft_wrap=True)
+        err.print(f"stopped: {told}")
         raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager
 def _progress(console: Console) -> Iterator[reprice.Progress]:
     """Yield what a run tells how far it is: a bar on a terminal, nothing elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks = {step: bar.add_task(label, total=None, start=False) for step, label in STEPS.items()}
 
@@ -111,28 +115,25 @@ def _show(report: Report) -> None:
     run = report.run
     changed = [each for each in report.models if each.changed]
     if changed:
-        table = Table(box=None, pad_edge=False)
-        for name in ("provider", "model"):
-            table.add_column(name, overflow="fold")
-        for name in ("calls", "changed", "priced now", "unpriced now", "was (USD)", "is (USD)", "difference"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for each in changed:
-            table.add_row(
-                escape(each.provider or "-"),
-                escape(each.model or "-"),
+        headings = ("calls", "changed", "priced now", "unpriced now", "was (USD)", "is (USD)", "difference")
+        rows = [
+            (
+                each.provider or "-",
+                each.model or "-",
                 *(f"{n:,}" for n in (each.charges, each.changed, each.newly_priced, each.newly_unpriced)),
                 *(
                     decimal_text(amount)
                     for amount in (each.old_cost_usd, each.new_cost_usd, each.difference_usd)
                 ),
             )
-        out.print(table)
+            for each in changed
+        ]
+        numbers = [Column(heading, is_number=True) for heading in headings]
+        print_table(out, [Column("provider"), Column("model"), *numbers], rows)
     verb = "would change" if run.state == "dry_run" else "changed"
     out.print(
         f"{verb} {run.changed:,} of {run.charges:,} calls: {decimal_text(run.old_cost_usd)} USD before, "
         f"{decimal_text(run.new_cost_usd)} after, difference {decimal_text(run.difference_usd)}",
-        markup=False,
-        soft_wrap=True,
     )
     if run.state == "done" and run.changed:
         out.print(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import logging
 import os
 import sys
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from otel_cost.cli.console import console
 from otel_cost.cli.options import StoreOption
 from otel_cost.cli.progress import show_progress
 from otel_cost.cli.setup import bring_up_to_date
+from otel_cost.cli.text import plain, write_json
 from otel_cost.errors import StoreError
 from otel_cost.server import background
 from otel_cost.server.importer import Importer, Journal, Sink, Summary
@@ -35,8 +35,8 @@ from otel_cost.store.dsn import Server as ServerPlace
 from otel_cost.store.reader import open_reader
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = console()
+err = console(stderr=True)
 
 JOURNAL = "imports.json"
 
@@ -56,9 +56,7 @@ def up(
     """Receive OpenTelemetry spans, price them and keep them, until Ctrl-C."""
     dsn = store or default_dsn()
     if in_background:
-        background.start(
-            dsn, http, grpc, token, say=lambda text: out.print(text, markup=False, soft_wrap=True)
-        )
+        background.start(dsn, http, grpc, token, say=out.print)
         return
     if not _serve(dsn, http, grpc, token):
         err.print("stopped before every span was on disk; their senders were told to send them again")
@@ -154,10 +152,10 @@ def _state_directory() -> Path:
 
 def _report(summary: Summary, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(summary.as_dict()) + "\n")
+        write_json(summary.as_dict())
         return
     for problem in summary.problems:
-        err.print(problem, markup=False, soft_wrap=True)
+        err.print(plain(problem))
     speed = summary.spans / summary.duration_s if summary.duration_s else 0
     text = (
         f"{summary.spans:,} spans from {summary.files:,} files in {summary.duration_s:.1f} s ({speed:,.0f}/s)"
@@ -166,7 +164,7 @@ def _report(summary: Summary, as_json: bool) -> None:
         text += f"; {summary.resumed_files} went on where an earlier import stopped"
     if not summary.is_clean:
         text += f"; {summary.bad_records:,} records unreadable, {summary.rejected_spans:,} spans rejected"
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text)
 
 
 def _serve(dsn: str, http: str, grpc: str, token: str | None) -> bool:
