@@ -24,6 +24,7 @@ from otel_cost.guard.rewrites import (
 
 NOTE = "Note: little is left."
 OPENAI = "https://api.openai.com/v1"
+INTERACTIONS = "https://generativelanguage.googleapis.com/v1beta/interactions"
 GEMINI = "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent"
 BEDROCK = "https://bedrock-runtime.us-east-1.amazonaws.com/model/us.amazon.nova-pro-v1%3A0"
 USER = {"role": "user", "content": "hello"}
@@ -99,6 +100,10 @@ def test_a_model_is_changed_wherever_it_is_named(
         (call(f"{OPENAI}/responses", model="gpt-4o", input="x"), {"max_output_tokens": 300}),
         (claude(), {"max_tokens": 300}),
         (call(GEMINI, contents=[]), {"generationConfig": {"maxOutputTokens": 300}}),
+        (
+            call(INTERACTIONS, model="gemini-3.5-flash", input="x"),
+            {"generation_config": {"max_output_tokens": 300}},
+        ),
         (
             call(GEMINI, generationConfig={"temperature": 0, "maxOutputTokens": 900}),
             {"generationConfig": {"temperature": 0, "maxOutputTokens": 300}},
@@ -212,6 +217,26 @@ ANSWERED = {"name": "f", "response": {"result": 1}}
             },
         ),
         (
+            call(INTERACTIONS, model="gemini-3.5-flash", input=[{"type": "user_input", "content": "hello"}]),
+            "input",
+            {"type": "user_input", "content": f"hello\n\n{NOTE}"},
+        ),
+        (
+            call(
+                INTERACTIONS,
+                model="gemini-3.5-flash",
+                input=[
+                    {"type": "function_result", "call_id": "c", "result": [{"type": "text", "text": "5"}]}
+                ],
+            ),
+            "input",
+            {
+                "type": "function_result",
+                "call_id": "c",
+                "result": [{"type": "text", "text": "5"}, {"type": "text", "text": NOTE}],
+            },
+        ),
+        (
             call(f"{BEDROCK}/converse", messages=[{"role": "user", "content": [{"text": "hello"}]}]),
             "messages",
             {"role": "user", "content": [{"text": "hello"}, {"text": NOTE}]},
@@ -262,9 +287,15 @@ def test_where_a_note_has_no_place(made: ModelCall) -> None:
     assert with_note(made, NOTE) is made
 
 
-def test_a_conversation_the_provider_keeps_gets_no_reminder() -> None:
+@pytest.mark.parametrize(
+    "made",
+    [
+        call(f"{OPENAI}/responses", model="gpt-4o", input="go on", previous_response_id="r"),
+        call(INTERACTIONS, model="gemini-3.5-flash", input="go on", previous_interaction_id="r"),
+    ],
+)
+def test_a_conversation_the_provider_keeps_gets_no_reminder(made: ModelCall) -> None:
     """It would stay in it and pile up; the note of the last call does no harm."""
-    made = call(f"{OPENAI}/responses", model="gpt-4o", input="go on", previous_response_id="r")
     assert with_note(made, NOTE) is made
     assert with_note(made, NOTE, is_last=True).body["input"] == f"go on\n\n{NOTE}"
 
@@ -277,6 +308,10 @@ def test_a_conversation_the_provider_keeps_gets_no_reminder() -> None:
         (chat(), {}),
         (claude(tools=[{"name": "search"}]), {"tool_choice": {"type": "none"}}),
         (call(f"{OPENAI}/responses", model="gpt-4o", tools=TOOLS), {"tool_choice": "none"}),
+        (
+            call(INTERACTIONS, model="gemini-3.5-flash", tools=TOOLS),
+            {"generation_config": {"tool_choice": "none"}},
+        ),
         (
             call(GEMINI, tools=[{"functionDeclarations": []}], tool_config={}),
             {"toolConfig": {"functionCallingConfig": {"mode": "NONE"}}},

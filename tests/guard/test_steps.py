@@ -33,6 +33,7 @@ URLS = {
     "responses": "https://api.openai.com/v1/responses",
     "messages": "https://api.anthropic.com/v1/messages",
     "gemini": "https://generativelanguage.googleapis.com/v1beta/models/gemini-3-pro:generateContent",
+    "interactions": "https://generativelanguage.googleapis.com/v1/interactions",
     "converse": "https://bedrock-runtime.us-east-1.amazonaws.com/model/claude/converse",
     "ollama": "http://127.0.0.1:11434/api/chat",
 }
@@ -107,6 +108,20 @@ def run_gemini(provider: FakeProvider, tool: Tool, turns: int) -> None:
         contents.append({"role": "user", "parts": parts})
 
 
+def run_interactions(provider: FakeProvider, tool: Tool, turns: int) -> None:
+    """An agent on Google's interactions that keeps its history itself."""
+    items: list[Any] = [{"type": "user_input", "content": [{"type": "text", "text": TASK}]}]
+    for _ in range(turns):
+        body = {"model": "gemini-3.5-flash", "input": items, "store": False}
+        answer = httpx.post(f"{provider.url}/v1/interactions", json=body).json()["steps"]
+        items += answer
+        for asked in answer:
+            if asked["type"] == "function_call":
+                result, has_failed = tool(asked["name"], asked["arguments"])
+                came = {"type": "function_result", "call_id": asked["id"], "name": asked["name"]}
+                items.append({**came, "result": result, "is_error": has_failed})
+
+
 def run_converse(provider: FakeProvider, tool: Tool, turns: int) -> None:
     """An agent on Bedrock, whose answers go back as they came."""
     messages: list[Any] = [{"role": "user", "content": [{"text": TASK}]}]
@@ -128,6 +143,7 @@ AGENTS = {
     "responses": run_responses,
     "messages": run_messages,
     "gemini": run_gemini,
+    "interactions": run_interactions,
     "converse": run_converse,
 }
 
