@@ -81,6 +81,7 @@ class Answer:
     """
 
     __slots__ = (
+        "_counted",
         "_has_ended",
         "_reported",
         "_searches",
@@ -101,6 +102,7 @@ class Answer:
         self.output_events = 0
         self.is_final = False
         self._reported: dict[str, Any] = {}
+        self._counted: dict[str, int] | None = None
         self._searches = Listed()
         self._told: Text | None = None
         self._has_ended = False
@@ -148,14 +150,18 @@ class Answer:
         return usage._replace(web_searches=web or usage.web_searches, file_searches=files)
 
     def _usage(self, operation: str) -> Usage | None:
-        counts = _counts(self._reported)
-        counts = {name: count for name, count in counts.items() if count or name in _TOTALS}
+        counts = {name: count for name, count in self._counts().items() if count or name in _TOTALS}
         exclusive = documents.input_excludes_cache(self._reported)
         usage = to_usage(counts, exclusive=exclusive, operation=operation)
         if usage is None:
             units = {unit: counts[unit] for unit in UNITS if unit in counts}
             return Usage(**units) if units else None
         return self.with_searches(usage)
+
+    def _counts(self) -> dict[str, int]:
+        if self._counted is None:
+            self._counted = whole_counts(reported.amounts(self._reported), [])
+        return self._counted
 
     def wrote(self, text_bytes: int) -> None:
         """Count the text of one event of a stream; an event without any is not counted."""
@@ -194,7 +200,7 @@ class Answer:
                 is_start = document.get("type") == "message_start"
                 self._merge({**found, **_NO_OUTPUT} if is_start else found)
                 if self._has_ended and not (is_start or self.is_final):
-                    self.is_final = any(_counts(self._reported).values())  # all 0 is not told
+                    self.is_final = any(self._counts().values())  # all 0 is not told
 
     def _merge(self, usage: Mapping[str, Any]) -> None:
         """Later amounts replace earlier ones: streams repeat running totals."""
@@ -204,6 +210,7 @@ class Answer:
                 break
         said = {name: value for name, value in usage.items() if value is not None}
         self._reported.update(said)
+        self._counted = None
         if not _OUTPUT_KEYS.isdisjoint(said):
             self._told = self.text
 
@@ -444,10 +451,6 @@ def text_bytes(value: Any, key: str = "") -> int:
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _counts(usage: Json) -> dict[str, int]:
-    return whole_counts(reported.amounts(usage), [])
 
 
 def _tells_usage(event: Json) -> bool:

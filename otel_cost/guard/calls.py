@@ -390,11 +390,13 @@ def answers(api: Api, body: Json) -> int:
     """Return how many answers a request asks for, each of which may use the output limit."""
     if api.name == BATCH:
         return max(1, len(batched(body)))
+    each = 1
+    for place in api.answers:
+        each = max(each, _count(body, place))
     prompts = body.get("prompt") if api.name == COMPLETIONS else None
-    several = 1
     if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):  # else one, as tokens
-        several = len(prompts)
-    return several * max([1, *[_count(body, place) for place in api.answers]])
+        return each * len(prompts)
+    return each
 
 
 def batched(body: Json) -> list[Json]:
@@ -415,8 +417,10 @@ def batched(body: Json) -> list[Json]:
 
 
 def _model(api: Api, body: Json) -> str:
-    first = next(iter(batched(body)), body) if api.name == BATCH else body
-    return _text(first.get("model"))
+    if api.name == BATCH:
+        body = next(iter(batched(body)), body)
+    model = body.get("model")
+    return model if isinstance(model, str) else ""
 
 
 def _parse(body: bytes | str | None) -> Json:
@@ -493,7 +497,7 @@ def tier_of(holder: Mapping[str, Any]) -> str:
     https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ServiceTier.html
     """
     tier = holder.get("service_tier") or holder.get("serviceTier")
-    return _text(tier.get("type") if isinstance(tier, dict) else tier)
+    return _text(tier.get("type") if isinstance(tier, dict) else tier) if tier else ""
 
 
 def _asked_tier(body: Json) -> str:
