@@ -26,7 +26,9 @@ def setting(variable: str, default: Any, help_text: str) -> Any:
 class Config:
     """What the processor does. Every field can be given as an argument or as its variable."""
 
-    enabled: bool = setting("OTEL_COST_ENABLED", True, "Enrich spans at all.")
+    enabled: bool = setting(
+        "OTEL_COST_ENABLED", True, "Enrich spans at all; `false` turns zero-code set-up off, its guard too."
+    )
     prices: tuple[Path, ...] = setting(
         "OTEL_COST_PRICES",
         (),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,10 +23,14 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from otel_cost import instrumentors
 from otel_cost.budgets import NO_LIMIT_ADVICE, Policy
-from otel_cost.config import TRUE, Config, setting
+from otel_cost.config import FALSE, TRUE, Config, setting
 from otel_cost.containment import contained
+from otel_cost.errors import ConfigError
 from otel_cost.exporter import DEFAULT_ENDPOINT, ResilientExporter, guard_default_exporters
 from otel_cost.guard import children, clients
+from otel_cost.policy_report import unknown_variables
+from otel_cost.policy_values import Problems
+from otel_cost.pricing import process_book
 from otel_cost.process import Ending, Root, is_server, is_worker, join_parent, script_name, start_root
 from otel_cost.sampling import meter_dropped_spans
 
@@ -36,6 +41,9 @@ logger = logging.getLogger("otel_cost")
 
 EXPORTER_NAME = "otel_cost"
 """Name of `ResilientExporter` in OTEL_TRACES_EXPORTER."""
+BAD_SETTINGS = 2
+"""Exit status of a program that was not started; as for bad input on the command line."""
+NOT_STARTED = "otel-cost: {program} was not started, because its limits and settings cannot be used:\n{error}"
 
 _install_lock = threading.RLock()
 _waiting: list[CostSpanProcessor] = []
@@ -214,25 +222,70 @@ def environment(environ: MutableMapping[str, str]) -> MutableMapping[str, str]:
     return environ
 
 
+def check(environ: Mapping[str, str]) -> None:
+    """Make sure that a program in an environment can be guarded and measured as it is asked for.
+
+    Raises:
+        ConfigError: With every mistake in the policy, its price files and the settings.
+    """
+    if _is_disabled(environ):
+        return
+    problems = Problems()
+    with problems.gathered():
+        process_book(Policy.load(environ=environ).prices)
+    with problems.gathered():
+        config = cast("InstrumentConfig", InstrumentConfig.load(environ))
+        instrumentors.parse_order(config.instrumentors)
+    problems.tell()
+
+
 def pre_instrument() -> None:
     """Set everything up for this process. Called by `opentelemetry-instrument` through an entry point.
 
-    Never raises, because an error here would leave the program without any instrumentation. With
-    OTEL_COST_STRICT set, an error ends the process instead.
+    A policy that cannot be used ends the process, which has not begun to spend by then: without limits that
+    somebody believes in it must not run. Whatever else fails is logged, and the program goes on unmeasured,
+    unless OTEL_COST_STRICT is set.
     """
+    if _is_disabled(os.environ):
+        return
+    try:
+        _guard()
+    except ConfigError as error:
+        _refuse_to_start(error)
+    except Exception as error:
+        _give_up("guards nothing", error)
     try:
         _start(cast("InstrumentConfig", InstrumentConfig.load()))
     except Exception as error:
-        logger.error("otel_cost is off: %s", error)
-        if os.environ.get("OTEL_COST_STRICT", "").strip().lower() in TRUE:
-            # The launcher swallows exceptions, so only this keeps the program from running unmeasured.
-            os._exit(1)
+        _give_up("measures nothing", error)
+
+
+def _is_disabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_COST_ENABLED", "true").strip().lower() in FALSE
+
+
+def _give_up(what: str, error: Exception) -> None:
+    logger.error("otel_cost %s: %s", what, error)
+    if os.environ.get("OTEL_COST_STRICT", "").strip().lower() in TRUE:
+        _refuse_to_start(error)
+
+
+def _refuse_to_start(error: Exception) -> None:
+    """End the process before its program begins."""
+    sys.stderr.write(NOT_STARTED.format(program=script_name() or "the program", error=error) + "\n")
+    sys.stderr.flush()
+    if _is_before_program():
+        # Python calls any exception here, SystemExit too, a fatal error of its own, with its own traceback.
+        os._exit(BAD_SETTINGS)
+    raise SystemExit(BAD_SETTINGS)
+
+
+def _is_before_program() -> bool:
+    """Return whether the interpreter is still starting, as when `sitecustomize` sets everything up."""
+    return bool(getattr(getattr(sys.modules.get("site"), "__spec__", None), "_initializing", False))
 
 
 def _start(config: InstrumentConfig) -> None:
-    if not config.enabled:
-        return
-    _guard()
     _take_over_loading()
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
@@ -255,6 +308,8 @@ def _guard() -> None:
     """Guard this process's model calls, and watch them for waste. It holds without any instrumentation."""
     policy = Policy.load()
     clients.ensure(policy)
+    for note in unknown_variables(os.environ):
+        logger.warning("%s", note)
     if not policy.is_limited:
         logger.info("%s", NO_LIMIT_ADVICE)
 

@@ -99,9 +99,9 @@ class Problems:
             self.found.extend(error.problems)
 
     def tell(self) -> None:
-        """Raise the `ConfigError` of everything gathered, if anything was."""
+        """Raise the `ConfigError` of everything gathered, if anything was; what came twice is told once."""
         if self.found:
-            raise ConfigError(self.found)
+            raise ConfigError(dict.fromkeys(self.found))
 
 
 def unknown(given: Given, known: Iterable[str], *, below: str = "") -> ConfigError:

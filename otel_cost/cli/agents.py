@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -14,6 +15,8 @@ from rich.text import Text as Styled
 
 from otel_cost.cli.console import Cell, Column, console, print_table
 from otel_cost.cli.text import plain, write_json
+
+from otel_cost.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 out = console()
@@ -41,6 +44,7 @@ def run(
 
     Spans go where the OTEL_EXPORTER_OTLP_* variables say, by default to `otel-cost up` on this machine.
     Commands are looked up in the environment otel-cost is installed in first, then on PATH.
+    A mistake in the policy or the settings is told before the program starts, with exit code 2.
     """
     from otel_cost import instrument
 
@@ -58,6 +62,11 @@ def run(
         "ENVIRONMENT": environment,
     }
     environ.update({f"OTEL_COST_{name}": text for name, text in given.items() if text})
+    try:
+        instrument.check(environ)
+    except ConfigError as error:
+        typer.echo(instrument.NOT_STARTED.format(program=shlex.join(command), error=error), err=True)
+        raise typer.Exit(instrument.BAD_SETTINGS) from None
     _name_service(environ, service, command)
     os.execve(executable, command, dict(environ))  # noqa: S606 (the command is what the user asked to run)
 

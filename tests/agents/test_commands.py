@@ -65,6 +65,22 @@ def test_run_says_which_command_it_did_not_find():
     assert finished.stderr == "otel-cost run: there is no command 'no-such-command' on PATH\n"
 
 
+def test_run_tells_every_mistake_before_the_program_starts(tmp_path):
+    """The policy, its file and the settings are read first; what is wrong is told together, with status 2."""
+    policy = tmp_path / "otel-cost.yaml"
+    policy.write_text("execution:\n  budgt_usd: 5\n")
+    wrong = {"OTEL_COST_BUDGET_USD": "$0.25", "OTEL_COST_INSTRUMENTORS": "offical", "OTEL_COST_METRICS": "ja"}
+    finished = otel_cost("run", "--", "python", "-c", "print('ran')", **wrong, OTEL_COST_POLICY=str(policy))
+    assert (finished.returncode, finished.stdout) == (2, "")
+    first, *problems = finished.stderr.splitlines()
+    assert first.startswith("otel-cost: python -c 'print('")
+    assert problems == [
+        f"{policy}:2: 'budgt_usd' is not known here; did you mean 'budget_usd'?",
+        "OTEL_COST_BUDGET_USD='$0.25' is not a number of USD; write 10 or 10.00",
+        "OTEL_COST_METRICS='ja' is not a switch; write true or false",
+    ]
+
+
 def findings(*arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return the doctor's status and its findings by subject."""
     finished = otel_cost("doctor", "--json", *arguments, **environment)

@@ -377,12 +377,60 @@ def test_a_guard_that_is_off_stops_nothing(provider, collector):
     assert provider.count() == 3
 
 
-def test_a_wrong_policy_is_said_and_stops_nothing(provider, collector):
-    """A limit that cannot be read is an error in the log; with OTEL_COST_STRICT nothing runs without it."""
-    wrong = {"OTEL_COST_BUDGET_USD": "10$"}
-    finished = run("call()", provider, collector, **wrong)
-    assert finished.returncode == 0
-    assert "OTEL_COST_BUDGET_USD='10$' is not" in finished.stderr
-    assert provider.count() == 1
-    assert run("call()", provider, collector, OTEL_COST_STRICT="1", **wrong).returncode == 1
-    assert provider.count() == 1
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"OTEL_COST_BUDGET_USD": "$0.25"}, "OTEL_COST_BUDGET_USD='$0.25' is not a number of USD"),
+        (
+            {"OTEL_COST_BUDGET_USD": "0.25", "OTEL_COST_GUARD_LEDGER": "shraed"},
+            "OTEL_COST_GUARD_LEDGER='shraed' is none of the choices",
+        ),
+        ({"OTEL_COST_POLICY": "/no/such/policy.yaml"}, "/no/such/policy.yaml: cannot be read"),
+        ({"OTEL_COST_BUDGET_USD": "5", "OTEL_COST_PRICES": "/no/such/prices.yaml"}, "/no/such/prices.yaml"),
+    ],
+)
+def test_a_wrong_policy_keeps_the_program_from_starting(provider, collector, wrong, told):
+    """Limits that cannot be read are not taken for no limits: nothing runs, and one paragraph says why."""
+    finished = run("call(); print('ran')", provider, collector, **wrong)
+    assert (finished.returncode, finished.stdout, provider.count()) == (2, "", 0)
+    assert finished.stderr.startswith("otel-cost: -c was not started")
+    assert told in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_wrong_policy_ends_a_program_that_sets_itself_up(provider, collector):
+    """A program that calls OpenTelemetry's `initialize` ends by an exit that it can still clean up after."""
+    code = """
+    from opentelemetry.instrumentation.auto_instrumentation import initialize
+    try:
+        initialize()
+        print("ran")
+    finally:
+        print("cleaned up")
+    """
+    program = Program(code, instrumented=False)
+    finished = program.run(send_to(collector), {"OTEL_COST_BUDGET_USD": "$0.25"})
+    assert (finished.returncode, finished.stdout) == (2, "cleaned up\n")
+
+
+def test_limits_hold_where_nothing_can_be_measured(provider, collector):
+    """A mistake in a setting of spans is said, and takes no limit with it."""
+    wrong = {"OTEL_COST_INSTRUMENTORS": "offical", "OTEL_COST_MAX_EXECUTIONS": "many"}
+    finished = run("call()", provider, collector, OTEL_COST_BUDGET_USD="0", **wrong)
+    assert "OTEL_COST_MAX_EXECUTIONS='many' is not a whole number" in finished.stderr
+    assert "BudgetExceeded" in finished.stderr
+    assert provider.count() == 0
+
+
+def test_a_misspelt_limit_is_named(collector):
+    """A variable that nothing reads is most likely a limit that does not hold."""
+    finished = run_spans("call()", collector, OTEL_COST_BUDGT_USD="0.25")
+    told = "OTEL_COST_BUDGT_USD is not read by anything; did you mean OTEL_COST_BUDGET_USD?"
+    assert told in finished.stderr
+
+
+def test_what_is_turned_off_is_not_read(collector):
+    """With OTEL_COST_ENABLED=false the program runs as it is, whatever else the settings say."""
+    wrong = {"OTEL_COST_BUDGET_USD": "$0.25", "OTEL_COST_ENABLED": "false"}
+    finished = run_spans("print('ran')", collector, **wrong)
+    assert (finished.returncode, finished.stdout) == (0, "ran\n")
