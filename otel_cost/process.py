@@ -11,7 +11,9 @@ import os
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import PurePath
 from types import FrameType, TracebackType
 from typing import Any
@@ -173,11 +175,29 @@ class Root:
 
 _roots: list[Root] = []
 """The root of this process, where it has one."""
+_OWN_ID = uuid.uuid4().hex
+"""The execution that a script without a root is. Processes forked from it are the same one."""
+_became_server = threading.Event()
 
 
 def root_execution_id() -> str | None:
-    """Return the execution that this process is, for what no span is around; None where it is not one."""
-    return _roots[0].execution_id if _roots and _roots[0].is_open else None
+    """Return the execution that this process is, for what no span is around; None where it runs many."""
+    if _became_server.is_set() or _runs_many():
+        return None
+    return _roots[0].execution_id if _roots else _OWN_ID
+
+
+@cache
+def _runs_many() -> bool:
+    """Return whether this is a server, an interactive session, or a worker that takes what it is sent."""
+    name = script_name()
+    return name is None or is_server(name) or is_worker()
+
+
+@cache
+def watch_for_servers() -> None:
+    """Notice when this process becomes a server: from then on it runs many executions. Once is enough."""
+    at_server_start(_became_server.set)
 
 
 def start_root(name: str) -> Root:

@@ -62,7 +62,7 @@ from otel_cost.ledger import Hold, Ledger, Refusal, Tally
 from otel_cost.money import PICO, to_picousd
 from otel_cost.policy_values import EVERYONE
 from otel_cost.pricing import PriceBook, process_book
-from otel_cost.process import root_execution_id
+from otel_cost.process import root_execution_id, watch_for_servers
 from otel_cost.usage import MODEL, Usage, classify
 
 logger = logging.getLogger("otel_cost")
@@ -76,6 +76,10 @@ WRITES_ON = frozenset({"aws"})
 https://github.com/BerriAI/litellm/pull/36008."""
 MORE_TOKENS = 256
 """Least that is held at once for a stream that goes on."""
+NOBODYS = (
+    "a model call belongs to no execution, so that the limits hold for each such call by itself; put what is "
+    "one run into `with otel_cost.execution(...)`, or instrument the server, so that each request is a trace"
+)
 
 
 class Cost(NamedTuple):
@@ -218,7 +222,7 @@ class Guard:
         policy: What executions are held to.
         ledger: Where money is held and counted.
         book: Prices.
-        root: Gives the execution of a call made outside of any span, such as a script's own; None without.
+        root: Gives the execution of a call that nothing is around, such as a script's own; None without.
 
     Attributes:
         refusals: Calls refused, or in the modes `shadow` and `warn` those that would have been.
@@ -627,8 +631,14 @@ class Guard:
 
     def _budget_of_span(self, payer: Payer) -> Budget:
         """Return what a call outside of `execution(...)` spends: its trace, else the script."""
-        execution_id = self._execution_of_span(payer.execution_id)
-        return implied_budget(execution_id or uuid.uuid4().hex, payer)  # a call of nobody's is one of its own
+        return implied_budget(self._execution_of_span(payer.execution_id) or self._own_of_a_call(), payer)
+
+    def _own_of_a_call(self) -> str:
+        """Return an execution for a single call, where nobody says what it belongs to."""
+        if self.policy.is_limited:
+            self.records.warn_once(NOBODYS, NOBODYS)
+        current = trace.get_current_span().get_span_context()
+        return f"{current.trace_id:032x}" if current.is_valid else uuid.uuid4().hex
 
     def with_shares(self, budget: Budget, payer: Payer) -> Budget:
         """Return what an agent or feature may spend of an execution, where the policy limits its share."""
@@ -651,8 +661,16 @@ class Guard:
     def _execution_of_span(self, execution_id: str) -> str:
         if execution_id:
             return execution_id
-        current = trace.get_current_span().get_span_context()
-        return f"{current.trace_id:032x}" if current.is_valid else self._root() or ""
+        span = trace.get_current_span()
+        current = span.get_span_context()
+        if current.is_valid and not _is_alone(span):
+            return f"{current.trace_id:032x}"
+        return self._root() or ""
+
+    def budget_of_root(self) -> Budget | None:
+        """Return what a call spends that nothing is around; None where the process runs many executions."""
+        execution_id = self._root()
+        return implied_budget(execution_id) if execution_id else None
 
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
@@ -790,6 +808,14 @@ def _write(span: trace.Span, said: Mapping[str, str | int]) -> None:
         span.set_attributes(said)
 
 
+def _is_alone(span: trace.Span) -> bool:
+    """Return whether a span is that of a single call and the first of its trace: no run is around it."""
+    if not span.is_recording() or getattr(span, "parent", None) is not None:
+        return False
+    is_client = getattr(span, "kind", None) is trace.SpanKind.CLIENT
+    return is_client or classify(getattr(span, "attributes", None) or {}) == MODEL
+
+
 def _returned(done: StopIteration) -> Ticket:
     ticket: Ticket = done.value
     return ticket
@@ -804,4 +830,5 @@ def default_guard(policy: Policy | None = None) -> Guard:
     from otel_cost.ledger.open import open_ledger
 
     policy = policy or Policy.load()
+    watch_for_servers()
     return Guard(policy, open_ledger(policy.guard.ledger), process_book(policy.prices))

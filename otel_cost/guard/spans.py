@@ -104,6 +104,8 @@ class Unmetered:
         budget, kind = budget_of_context(at), _kind(attributes, scope)
         if kind is not None and kind in self._kinds:
             self._guard.refuse_if_over(kind[2] or kind[1])
+        if budget is None and kind is not None and not trace.get_current_span(at).get_span_context().is_valid:
+            budget = self._guard.budget_of_root()
         if budget is not None:
             budget = self._guard.with_shares(budget, payer_of_context(at))
         if budget is not None or kind is not None:

@@ -279,3 +279,20 @@ def test_calls_through_grpc_spend_the_share_of_their_agent(tracer: trace.Tracer,
         ask()
     assert spent(guard, f"{SCOPE}/agent:planner") == 2
     assert spent(guard) == 4 == len(made)
+
+
+def test_calls_through_grpc_in_a_script_spend_its_budget(tracer: trace.Tracer, guard: Guard) -> None:
+    """Where each of them is a trace of its own, nothing else than the script holds them together."""
+    policy = Policy.load(environ={}, budget_usd="0.25")
+    guard = Guard(policy, MemoryLedger(), BOOK, root=lambda: "script")
+    clients.install(guard)
+
+    def ask() -> None:
+        with tracer.start_as_current_span("chat gpt-4o", attributes=ASKED) as span:
+            answer(span)
+
+    for _ in range(3):
+        ask()
+    with pytest.raises(BudgetExceeded):
+        ask()
+    assert spent(guard, "execution:script") == 3
