@@ -163,6 +163,8 @@ ESTIMATOR_COSTS = frozenset(
     {"operation.cost", "gen_ai.cost.total_cost", "gen_ai.usage.total_cost", "claude_code.cost_usd"}
 )
 """Costs that the emitter computed from a price list of its own; a provider never sends these."""
+PROVIDER_COSTS = frozenset({"openrouter.usage.cost", "openrouter.cost"})
+"""Costs that only a provider's own answer fills (https://openrouter.ai/docs/use-cases/usage-accounting)."""
 ESTIMATOR_SCOPES = ("litellm", "openlit", "langfuse", "openinference.", "pydantic-ai", "traceloop", "logfire")
 """Scopes (prefixes) that compute costs themselves, so what they report is an estimate."""
 

@@ -694,18 +694,20 @@ def _reported_cost(attributes: Mapping[str, Any], scope: str, marks: list[str]) 
         if str(attributes.get(names.COST_CURRENCY) or "USD").upper() != "USD":
             marks.append(MARK_CURRENCY_NOT_USD)
             return None, ""
-        by = _reported_by(attributes, name, scope)
+        by = _reported_by(attributes, name, scope, amount)
         if amount == 0 and by == EMITTER_SAID:
             continue
         return amount, by
     return None, ""
 
 
-def _reported_by(attributes: Mapping[str, Any], name: str, scope: str) -> str:
+def _reported_by(attributes: Mapping[str, Any], name: str, scope: str, amount: Decimal) -> str:
     source = str(attributes.get(names.COST_SOURCE, ""))
     if source:
         return PROVIDER_SAID if source == "provider" else EMITTER_SAID
     if name in names.ESTIMATOR_COSTS or scope.startswith(names.ESTIMATOR_SCOPES):
+        return EMITTER_SAID
+    if amount == 0 and name not in names.PROVIDER_COSTS:
         return EMITTER_SAID
     return PROVIDER_SAID
 

@@ -202,7 +202,8 @@ WITH
                             'operation.cost', 'gen_ai.cost.total_cost', 'gen_ai.usage.total_cost', 'claude_code.cost_usd')
                             AND NOT match(
                                 scope_name,
-                                '^(litellm|openlit|langfuse|openinference\\.|pydantic-ai|traceloop|logfire)'),
+                                '^(litellm|openlit|langfuse|openinference\\.|pydantic-ai|traceloop|logfire)')
+                            AND (startsWith(item.4, 'openrouter.') OR match(item.5, '^[^eE]*[1-9]')),
                         said['cost_source'] = 'provider')),
                 cost_items) AS stated_costs
         FROM classified

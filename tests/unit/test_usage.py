@@ -381,6 +381,28 @@ def test_a_cost_is_worth_what_its_author_is(attributes: dict[str, Any], scope: s
     assert (reading.reported_cost_usd, reading.reported_by) == (Decimal("0.25"), expected)
 
 
+@pytest.mark.parametrize("scope", ["", "my-app", "lmnr", "mlflow", "litellm"])
+@pytest.mark.parametrize("zero", [0, 0.0, "0", "0.00", "0e5"])
+def test_a_cost_of_zero_is_an_emitter_that_did_not_know(zero: object, scope: str) -> None:
+    """Nobody but the provider can say that a call is free: unknown is never zero."""
+    reading = reading_of(CHAT | {"gen_ai.usage.cost": zero}, scope=scope)
+    assert (reading.reported_cost_usd, reading.reported_by, reading.marks) == (None, "", ())
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"gen_ai.usage.cost": 0, "gen_ai.usage.cost.source": "provider"},
+        {"openrouter.usage.cost": 0},
+        {"gen_ai.usage.cost": 0, "openrouter.cost": "0.0"},
+    ],
+)
+def test_a_provider_may_say_that_a_call_was_free(attributes: dict[str, Any]) -> None:
+    """Zero is believed where the span says that the provider billed it, or only its answer has the name."""
+    reading = reading_of(CHAT | attributes, scope="my-app")
+    assert (reading.reported_cost_usd, reading.reported_by) == (Decimal(0), "provider")
+
+
 @pytest.mark.parametrize("value", [-0.1, float("nan"), "free", "1_000", True])
 def test_an_impossible_cost_is_no_cost(value: object) -> None:
     """A cost below zero or not a number is ignored and marked."""
