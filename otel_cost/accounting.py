@@ -142,15 +142,55 @@ def best_first(span: Span) -> tuple[object, ...]:
     )
 
 
-def response_key(span: Span) -> tuple[bool, str]:
-    """Return what two records of one response share."""
-    return span.span_class == TOOL, span.response_id
+def response_key(span: Span) -> Hashable:
+    """Return what two records of one response share; None for a span that names none.
+
+    Ids of tool calls are made by models, which number them anew in each conversation, so they say something
+    within one trace and about one tool only.
+    """
+    reading = span.reading
+    if reading is None or not reading.response_id:
+        return None
+    if reading.span_class == TOOL:
+        return TOOL, reading.response_id, span.trace_id, reading.tool_name
+    return MODEL, reading.response_id
+
+
+def is_same_response(one: Span, other: Span) -> bool:
+    """Whether two records with one `response_key` can be of one call: ids of some servers come again.
+
+    Two of three must agree: the model, the totals (or one says none), and the time.
+    """
+    if one.span_class == TOOL:
+        return _overlap(one, other)
+    is_same_model = _model_of(one) == _model_of(other)
+    is_same_usage = one.usage is None or other.usage is None or one.usage.totals == other.usage.totals
+    return is_same_model + is_same_usage + _overlap(one, other) >= 2
 
 
 def _drop_same_response(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:
-    for group in _group((s for s in billable.values() if s.response_id), response_key).values():
-        for span in sorted(group, key=best_first)[1:]:
+    named = (span for span in billable.values() if span.response_id)
+    for group in _group(named, response_key).values():
+        is_tool = group[0].span_class == TOOL
+        for span in _second_tool_records(group) if is_tool else _second_records(group):
             dropped[span.trace_id, span.span_id] = DUPLICATE_RESPONSE_ID
+
+
+def _second_tool_records(group: Iterable[Span]) -> Iterator[Span]:
+    """Yield tool calls that another scope recorded too: one that runs again may have the id of the first."""
+    for same in _by_rank(group):
+        best, *others = sorted(same, key=best_first)
+        yield from (span for span in others if is_same_response(best, span))
+
+
+def _second_records(group: Iterable[Span]) -> Iterator[Span]:
+    """Yield records that a better one makes superfluous: of all, of their model, or of their totals too."""
+    best: dict[Hashable, Span] = {}
+    for span in sorted(group, key=best_first):
+        model, totals = _model_of(span), span.usage.totals if span.usage else None
+        rivals = [best.setdefault(key, span) for key in ((), (model,), (model, totals))]
+        if any(rival is not span and is_same_response(rival, span) for rival in rivals):
+            yield span
 
 
 def _drop_same_call(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:
@@ -191,8 +231,12 @@ def call_shape(span: Span, input_tokens: int, output_tokens: int) -> Hashable:
         return (span.trace_id, TOOL, reading.tool_name) if reading.tool_name else None
     if reading.span_class != MODEL or reading.usage is None:
         return None
-    model = (span.charge and span.charge.model) or reading.model
-    return span.trace_id, _model_key(model), input_tokens, output_tokens
+    return span.trace_id, _model_of(span), input_tokens, output_tokens
+
+
+def _model_of(span: Span) -> str:
+    """Return the model a span is priced at, else the one it names, alike for every way of writing it."""
+    return _model_key((span.charge and span.charge.model) or (span.reading.model if span.reading else ""))
 
 
 @lru_cache(maxsize=1024)
@@ -204,8 +248,11 @@ def _model_key(model: str) -> str:
 def is_same_call(best: Span, other: Span) -> bool:
     """Whether two records overlap in time and do not name different responses."""
     ids = {best.response_id, other.response_id} - {""}
-    overlap = best.started_ns <= other.ended_ns and other.started_ns <= best.ended_ns
-    return overlap and len(ids) < 2
+    return len(ids) < 2 and _overlap(best, other)
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one.started_ns <= other.ended_ns and other.started_ns <= one.ended_ns
 
 
 def _drop_logfire_requests(billable: dict[Key, Span], dropped: dict[Key, str]) -> None:

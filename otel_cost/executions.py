@@ -34,7 +34,6 @@ _new = tuple.__new__
 
 SpanKey = tuple[int, int]
 """Trace id and span id."""
-ResponseKey = tuple[bool, str]
 
 
 class Amount(NamedTuple):
@@ -133,7 +132,7 @@ class Executions:
         self._max_open_spans = max_open_spans
         self._executions: OrderedDict[str, Execution] = OrderedDict()
         self._open: OrderedDict[SpanKey, OpenSpan] = OrderedDict()
-        self._responses: OrderedDict[ResponseKey, Call] = OrderedDict()
+        self._responses: OrderedDict[Hashable, Call] = OrderedDict()
         self._recent: OrderedDict[Hashable, list[Call]] = OrderedDict()
         self.renew_lock()
         _registries.add(self)
@@ -199,7 +198,7 @@ class Executions:
     def _decide(
         self, opened: OpenSpan, execution: Execution, span: Span, reading: Reading, own: Amount
     ) -> Outcome:
-        response = (reading.span_class == TOOL, reading.response_id) if reading.response_id else None
+        response = accounting.response_key(span) if reading.response_id else None
         if reading.usage is None and accounting.is_logfire_request(span):
             shape: Hashable | None = accounting.logfire_shape(span)
         else:
@@ -212,11 +211,9 @@ class Executions:
             self._remember(Call(span, execution, outcome.amount, (span.scope,)), response, shape)
         return outcome
 
-    def _earlier_record(
-        self, span: Span, response: ResponseKey | None, shape: Hashable | None
-    ) -> tuple[Call | None, str]:
+    def _earlier_record(self, span: Span, response: Hashable, shape: Hashable) -> tuple[Call | None, str]:
         call = self._responses.get(response) if response else None
-        if call is not None:
+        if call is not None and _is_same_response(call, span):
             return call, accounting.DUPLICATE_RESPONSE_ID
         for call in self._recent.get(shape, ()) if shape else ():
             if span.scope not in call.scopes and accounting.is_same_call(call.span, span):
@@ -226,7 +223,7 @@ class Executions:
             return requests.pop(0), accounting.USAGE_ON_LOG
         return None, ""
 
-    def _remember(self, call: Call, response: ResponseKey | None, shape: Hashable | None) -> None:
+    def _remember(self, call: Call, response: Hashable, shape: Hashable) -> None:
         if response:
             self._responses[response] = call
             if len(self._responses) > RECENT_RESPONSES:
@@ -242,6 +239,16 @@ class Executions:
         alike.append(call)
         if len(alike) > ALIKE_CALLS:
             del alike[0]
+
+
+def _is_same_response(call: Call, span: Span) -> bool:
+    """Whether a record with the id of a call is of it; of a tool call, each scope has one."""
+    if span.span_class != TOOL:
+        return accounting.is_same_response(call.span, span)
+    if span.scope in call.scopes or not accounting.is_same_response(call.span, span):
+        return False
+    call.scopes += (span.scope,)
+    return True
 
 
 def _second_record(

@@ -1,6 +1,7 @@
 -- recent_traces: traces of this shard that got spans in the last two minutes, and those that share a response with a trace
 --                of any shard that did.
--- Grain:     one row per trace. A response is looked for a day before and after the recent spans
+-- Grain:     one row per trace. A response is looked for a day before and after the recent spans. Ids of tool calls say
+--            nothing beyond their trace
 -- Source:    trace_links and charges of this shard, and of all shards
 -- Read by:   cluster/refresh_accounts.sql, cluster/rival_traces.sql
 -- Takes the place of server/recent_traces.sql on a cluster. <database> is the database that shows all shards.
@@ -13,6 +14,7 @@ UNION DISTINCT
 SELECT trace_id
 FROM charges
 WHERE response_key != 0
+    AND span_class != 'tool'
     AND toDate(started_at) BETWEEN (
             SELECT min(toDate(started_at)) - 1
             FROM <database>.trace_links
@@ -24,7 +26,7 @@ WHERE response_key != 0
     AND response_key IN (
         SELECT response_key
         FROM <database>.charges
-        WHERE response_key != 0 AND trace_id GLOBAL IN (
+        WHERE response_key != 0 AND span_class != 'tool' AND trace_id GLOBAL IN (
             SELECT trace_id
             FROM <database>.trace_links
             WHERE inserted_at > now() - INTERVAL 2 MINUTE));

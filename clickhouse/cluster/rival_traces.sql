@@ -7,9 +7,11 @@ AS
 SELECT DISTINCT trace_id
 FROM <database>.charges
 WHERE response_key != 0
+    AND span_class != 'tool'
     AND toDate(started_at) BETWEEN (SELECT first_day FROM recent_days) AND (SELECT last_day FROM recent_days)
     AND response_key GLOBAL IN (
         SELECT response_key
         FROM charges
-        WHERE trace_id IN (SELECT trace_id FROM recent_traces)
+        WHERE span_class != 'tool'
+            AND trace_id IN (SELECT trace_id FROM recent_traces)
             AND toDate(started_at) BETWEEN (SELECT first_day FROM recent_days) AND (SELECT last_day FROM recent_days));

@@ -1,5 +1,6 @@
 -- recent_traces: traces that got spans in the last two minutes, and those that share a response with one of them.
--- Grain:     one row per trace. A response is looked for a day before and after the recent spans
+-- Grain:     one row per trace. A response is looked for a day before and after the recent spans. Ids of tool calls say
+--            nothing beyond their trace
 -- Source:    trace_links, charges
 -- Read by:   server/refresh_accounts.sql
 CREATE OR REPLACE VIEW recent_traces
@@ -11,6 +12,7 @@ UNION DISTINCT
 SELECT trace_id
 FROM charges
 WHERE response_key != 0
+    AND span_class != 'tool'
     AND toDate(started_at) BETWEEN (
             SELECT min(toDate(started_at)) - 1
             FROM trace_links
@@ -22,7 +24,7 @@ WHERE response_key != 0
     AND response_key IN (
         SELECT response_key
         FROM charges
-        WHERE trace_id IN (
+        WHERE span_class != 'tool' AND trace_id IN (
             SELECT trace_id
             FROM trace_links
             WHERE inserted_at > now() - INTERVAL 2 MINUTE));

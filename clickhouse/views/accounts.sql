@@ -5,8 +5,8 @@
 -- Grain:      one row per span whose counted, reason, amount or payer changes, as a later version of its charge
 -- Source:     charges, trace_links
 -- Read by:    queries/account_traces.sql, server/refresh_accounts.sql
--- Steps:      ranked to matched (records of one call), climbing (every span with each span above it, and whom they name,
---             the nearest first), then per span what stands below it and whether a span above already holds it
+-- Steps:      ranked to matched (records of one call, in recognised those of one id), climbing (every span with each span
+--             above it, and whom they name, the nearest first), then per span what stands below it and whether a span above already holds it
 -- A version is the time a pass began, found out before it looks at any table, so that of two passes at once the one that
 -- saw less never wins. It leaves alone what another pass that began later has decided.
 -- Columns are named at each step and only where needed: finding out what a long query means takes most of its time.
@@ -43,23 +43,58 @@ WITH RECURSIVE
                 trace_id,
                 span_id
             ) AS best_first,
-            response_id != '' AND row_number() OVER (
-                PARTITION BY span_class = 'tool', response_id, if(response_id = '', (trace_id, span_id), ('', ''))
-                ORDER BY best_first) > 1 AS is_same_response,
+            lower(arrayElement(splitByChar('/', if(price_model != '', price_model, model)), -1)) AS model_key,
+            if(
+                span_class = 'tool',
+                ('tool', response_id, trace_id, tool_name),
+                ('', response_id, if(response_id = '', trace_id, ''), if(response_id = '', span_id, ''))) AS response,
+            if(
+                span_class = 'tool',
+                row_number() OVER (PARTITION BY response, scope_name ORDER BY started_at, span_id),
+                1) AS number_of_response,
+            tool_name
+        FROM charges FINAL
+        WHERE (trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)})
+            AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
+    ),
+    recognised AS
+    (
+        SELECT
+            trace_id,
+            span_id,
+            started_at,
+            ended_at,
+            scope_name,
+            span_class,
+            request_model,
+            response_id,
+            has_usage,
+            has_amount,
+            tokens,
+            own_cost_usd,
+            own_list_cost_usd,
+            best_first,
+            (trace_id, span_id, started_at, ended_at, model_key, has_usage, tokens[1], tokens[2]) AS record,
+            first_value(record) OVER (PARTITION BY response, number_of_response ORDER BY best_first) AS best,
+            first_value(record) OVER (PARTITION BY response, number_of_response, model_key ORDER BY best_first)
+                AS best_of_model,
+            row_number() OVER (
+                PARTITION BY response, number_of_response, model_key, has_usage, tokens[1], tokens[2]
+                ORDER BY best_first) AS number_of_amount,
+            response_id != '' AND if(
+                span_class = 'tool',
+                best.2 != span_id AND best.3 <= ended_at AND started_at <= best.4,
+                number_of_amount > 1 OR arrayExists(
+                    other -> (other.1, other.2) != (trace_id, span_id) AND (other.5 = model_key)
+                        + (NOT other.6 OR NOT has_usage OR (other.7, other.8) = (tokens[1], tokens[2]))
+                        + (other.3 <= ended_at AND started_at <= other.4) >= 2,
+                    [best, best_of_model])) AS is_same_response,
             NOT is_same_response AND if(span_class = 'tool', tool_name != '', span_class = 'model' AND has_usage) AS has_shape,
             if(
                 span_class = 'tool',
                 (trace_id, 'tool', tool_name, 0, 0),
-                (
-                    trace_id,
-                    '',
-                    lower(arrayElement(splitByChar('/', if(price_model != '', price_model, model)), -1)),
-                    tokens[1],
-                    tokens[2]
-                )) AS shape
-        FROM charges FINAL
-        WHERE (trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)})
-            AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
+                (trace_id, '', model_key, tokens[1], tokens[2])) AS shape
+        FROM ranked
     ),
     numbered AS
     (
@@ -82,7 +117,7 @@ WITH RECURSIVE
             has_shape,
             shape,
             row_number() OVER (PARTITION BY has_shape, shape, scope_name ORDER BY started_at, span_id) AS number_in_scope
-        FROM ranked
+        FROM recognised
     ),
     matched AS
     (

@@ -19,6 +19,7 @@ HAVING max(NOT counted OR notEmpty(covered_tokens) OR startsWith(scope_name, 'lo
         WHERE trace_id IN {trace_ids:Array(String)}
             AND toDate(started_at) BETWEEN {first_day:Date} AND {last_day:Date}
             AND response_key != 0
+            AND span_class != 'tool'
         GROUP BY response_key
         HAVING uniqExact(trace_id, span_id) > 1))
     OR max(span_class != 'tool' AND span_id IN (

@@ -112,3 +112,14 @@ def test_a_trace_is_shown_whole_however_it_was_delivered(store: Store) -> None:
         spans.insert(store, [{"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}])
     found = store.query("trace_spans", trace_ids=["ab" * 16]).dicts()
     assert [span["span_id"] for span in found] == [f"{number:016x}" for number in (1, 2, 3)]
+
+
+def test_the_id_of_a_tool_call_leads_to_no_other_trace(store: Store) -> None:
+    """Models number their tool calls anew in each conversation: a pass looks at its own traces only."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.call.id": "call_0"}
+    model = {"gen_ai.operation.name": "chat", "gen_ai.response.id": "chatcmpl-1"}
+    for number, attributes in enumerate((tool, tool, model, model), 1):
+        spans.insert(store, [spans.of_attributes(number, attributes)])
+    assert list(store.to_account([f"{1:032x}"])) == []
+    (part,) = store.to_account([f"{3:032x}"])
+    assert part["trace_ids"] == [f"{3:032x}", f"{4:032x}"]
