@@ -170,6 +170,7 @@ def undo(
 
     Raises:
         ConfigError: There is no such run, or it changed nothing.
+        StoreError: Another run is at work, or a dry run is asked of one that has others to change.
     """
     undone = find_run(store, run_id)
     if undone.state not in ("done", "applying", "stopped"):
@@ -177,6 +178,11 @@ def undo(
             f"repricing {run_id} is {undone.state} and has changed nothing that could be undone"
         )
     _make_way(store, undone.run_id)
+    if dry_run and undone.state in HALF_WRITTEN:
+        raise StoreError(
+            f"repricing {run_id} stopped while it was writing; a dry run would take the place of its plan; "
+            f"finish it with otel-cost reprice --resume {run_id}, or undo it without --dry-run"
+        )
     asked = Asked(since=undone.since, until=undone.until, model=undone.model, provider=undone.provider)
     run = replace(_new_run(store, asked, reason), undoes_run_id=run_id, price_version=undone.price_version)
     report = _Work(store, run, progress).all(dry_run=dry_run)
@@ -190,7 +196,7 @@ def resume(store: Store, run_id: str, *, progress: Progress = _silent) -> Report
 
     Raises:
         ConfigError: There is no such run, or it is finished.
-        StoreError: Prices have changed since it was planned.
+        StoreError: Prices have changed since it was planned, or another run took the place of its plan.
     """
     run = find_run(store, run_id)
     if run.state not in _UNFINISHED:
@@ -201,10 +207,23 @@ def resume(store: Store, run_id: str, *, progress: Progress = _silent) -> Report
             f"repricing {run_id} was planned at prices {run.price_version}, the store has {version} now; "
             "nothing was changed, begin a new run"
         )
+    _check_plan(store, run)
     report = _Work(store, replace(run, worker=_token()), progress).all(dry_run=False)
     if run.undoes_run_id:
         _note(store, replace(find_run(store, run.undoes_run_id), state="undone"))
     return report
+
+
+def _check_plan(store: Store, run: Run) -> None:
+    """Refuse to go on without the plan: each run that begins makes its own in place of the last one."""
+    latest = runs(store)[0]
+    if latest.run_id == run.run_id:
+        return
+    way_out = f"--resume {latest.run_id}" if latest.state in HALF_WRITTEN else f"--undo {run.run_id}"
+    raise StoreError(
+        f"repricing {latest.run_id} took the place of the plan of {run.run_id}; "
+        f"bring the old amounts back with otel-cost reprice {way_out}"
+    )
 
 
 def find_run(store: Store, run_id: str) -> Run:
@@ -315,9 +334,9 @@ class _Work:
             raise
 
     def _steps(self, dry_run: bool) -> Report:
+        _note(self._store, self._run)  # first: the plan of an earlier run is gone from now on
         if self._run.step == STEPS[0] and not self._run.after_trace_id:
             self._store.run("reprice_prepare", on_each_shard=True)
-        _note(self._store, self._run)
         self._each("stage", self._stage)
         self._each("account", self._account)
         self._each("total", self._total)

@@ -435,6 +435,46 @@ def test_a_run_is_refused_while_another_writes(store: Store, books: dict[str, Pr
         reprice.resume(store, "x")
 
 
+def test_looking_at_an_undo_keeps_what_is_still_to_write(
+    store: Store, books: dict[str, PriceBook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry undo of a run that stopped half-way is refused, and the run can still be finished."""
+    monkeypatch.setattr(reprice, "CHARGES_PER_SLICE", 2)
+    fill(store, books)
+    with pytest.raises(_StoppedError):
+        reprice.reprice(store, Asked(), progress=_stopping("apply"))
+    (stopped, *_) = reprice.runs(store)
+    before = costs(store)
+    assert before != {n: case[2] for n, case in CASES.items()} | _remainder(1)
+    with pytest.raises(StoreError, match=f"--resume {stopped.run_id}, or undo it without --dry-run"):
+        reprice.undo(store, stopped.run_id, dry_run=True)
+    assert costs(store) == before
+    assert reprice.resume(store, stopped.run_id).run.state == "done"
+    assert costs(store) == {n: case[2] for n, case in CASES.items()} | _remainder(1)
+
+
+def test_a_run_whose_plan_is_gone_is_not_finished_from_another(
+    store: Store, books: dict[str, PriceBook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An undo that was killed had begun to plan in its place: undoing once more is the way out."""
+    monkeypatch.setattr(reprice, "CHARGES_PER_SLICE", 2)
+    fill(store, books)
+    with pytest.raises(_StoppedError):
+        reprice.reprice(store, Asked(), progress=_stopping("apply"))
+    (stopped, *_) = reprice.runs(store)
+    with pytest.raises(_StoppedError):
+        reprice.undo(store, stopped.run_id, progress=_stopping("stage"))
+    with pytest.raises(StoreError, match=f"took the place of the plan of .*--undo {stopped.run_id}"):
+        reprice.resume(store, stopped.run_id)
+    with pytest.raises(_StoppedError):
+        reprice.undo(store, stopped.run_id, progress=_stopping("apply"))
+    (undoing, *_) = reprice.runs(store)
+    with pytest.raises(StoreError, match=f"--resume {undoing.run_id}"):
+        reprice.resume(store, stopped.run_id)
+    reprice.resume(store, undoing.run_id)
+    assert costs(store) == {n: case[1] for n, case in CASES.items()} | _remainder(0)
+
+
 def test_a_run_is_refused_while_another_is_at_work(store: Store, books: dict[str, PriceBook]) -> None:
     """Two would disturb each other; a run that somebody else goes on with ends."""
     fill(store, books)
