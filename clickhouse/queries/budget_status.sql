@@ -1,6 +1,6 @@
 -- budget_status: how much of each budget is used, and will it last?
--- Parameters: at DateTime('UTC') (the moment asked about), level String (user, team, organization, or empty for all),
---             limit UInt32
+-- Parameters: at DateTime('UTC') (the moment asked about), is_day Bool (its date as a whole, on each clock), level String
+--             (user, team, organization, or empty for all), limit UInt32
 -- Result:     level, name, budget_window (day or month), is_hard, window_begins_on (on the organization's clock), limit_usd,
 --             spent_usd, remaining_usd (USD, negative when overspent), utilisation_ratio (1 is all of it, NULL for a limit of
 --             0), elapsed_ratio (of the window), burn_rate_usd_per_day, projected_usd (USD at the end of the window),
@@ -23,7 +23,7 @@ SELECT
     projected_usd,
     exhausted_at,
     unpriced_calls
-FROM budget_status_at(at = {at:DateTime('UTC')})
+FROM budget_status_at(at = {at:DateTime('UTC')}, is_day = {is_day:Bool})
 WHERE {level:String} = '' OR level = {level:String}
 ORDER BY
     utilisation_ratio DESC NULLS FIRST,

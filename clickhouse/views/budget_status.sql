@@ -20,4 +20,4 @@ SELECT
     projected_usd,
     exhausted_at,
     unpriced_calls
-FROM budget_status_at(at = toDateTime(now(), 'UTC'));
+FROM budget_status_at(at = toDateTime(now(), 'UTC'), is_day = false);

@@ -1,12 +1,14 @@
 -- budget_status_at: what is used of each budget at a moment, and where that leads.
--- Parameters: at DateTime('UTC')
+-- Parameters: at DateTime('UTC'), is_day Bool (at is any time of a date, which is asked about as a whole on each clock)
 -- Grain:      one row per user, team or organization that a budget holds for, and has spent in the window or is named by it
--- Source:     user_spend_daily, budgets, time_zones
+-- Source:     spend_hourly for the day, user_spend_daily for those of its month before, budgets, time_zones
 -- Read by:    views/budget_status.sql, queries/budget_status.sql
--- The window is the day or the month of the organization's clock, up to the end of the day asked about. burn_rate_usd_per_day
--- is what was spent in it by the time that has passed of it, projected_usd what that comes to by its end, and exhausted_at when
--- it reaches the limit: NULL when not within the window, its begin never, and the moment asked about when it has already.
--- spent_usd leaves unpriced_calls out. What calls in flight hold is known to the ledgers alone.
+-- The window is the day or the month of the organization's clock. What was spent in it is counted by whole hours: those that
+-- had begun by the moment asked about, up to now. So for a moment that has passed, its hour is counted to its end, as the time
+-- that has passed of the window is, and a date is asked about as of its end, or as of now while it lasts.
+-- burn_rate_usd_per_day is what was spent by the time that has passed, projected_usd what that comes to by the end of the
+-- window, and exhausted_at when it reaches the limit: NULL when not within the window, its begin never, and the moment asked
+-- about when it has already. spent_usd leaves unpriced_calls out. What calls in flight hold is known to the ledgers alone.
 -- A name is one budget in whichever organizations it spends, each of which counts by its own clock. The window is told on the
 -- clock on which most was spent, of two with the same the one that is further ahead, and where nothing was spent on that of *.
 CREATE OR REPLACE VIEW budget_status_at
@@ -30,86 +32,165 @@ WITH
         )
     ) AS entries,
     (
-        SELECT mapFromArrays(groupArray(organization), groupArray(offset_s))
-        FROM time_zones
-        WHERE {at:DateTime('UTC')} BETWEEN valid_from AND valid_until
-    ) AS offsets,
-    spending AS
+        SELECT CAST(
+            mapFromArrays(
+                groupArray(organization),
+                groupArray((
+                    offset_s,
+                    today,
+                    asked_at,
+                    least(hour_ends_at, greatest(asked_at, toDateTime(now(), 'UTC'))),
+                    moments[1],
+                    moments[2],
+                    moments[3],
+                    moments[4]))),
+            'Map(String, Tuple(
+                offset_s Int32,
+                today Date,
+                asked_at DateTime(\'UTC\'),
+                counted_until DateTime(\'UTC\'),
+                day_begins_at DateTime(\'UTC\'),
+                day_ends_at DateTime(\'UTC\'),
+                month_begins_at DateTime(\'UTC\'),
+                month_ends_at DateTime(\'UTC\')))')
+        FROM
+        (
+            SELECT
+                organization,
+                offset_s,
+                today,
+                moments,
+                if(
+                    {is_day:Bool},
+                    greatest(moments[1], least(moments[2] - 1, toDateTime(now(), 'UTC'))),
+                    {at:DateTime('UTC')}) AS asked_at,
+                toStartOfHour(asked_at + offset_s + 3599) - offset_s AS hour_ends_at
+            FROM
+            (
+                SELECT
+                    organization,
+                    offset_s,
+                    toDate({at:DateTime('UTC')} + if({is_day:Bool}, 0, offset_s)) AS today,
+                    toDateTime(today, 'UTC') AS day_begin,
+                    toDateTime(toStartOfMonth(today), 'UTC') AS month_begin,
+                    arrayMap(
+                        wall -> wall - offset_s,
+                        [day_begin, day_begin + INTERVAL 1 DAY, month_begin, month_begin + INTERVAL 1 MONTH]) AS moments
+                FROM
+                (
+                    SELECT
+                        organization,
+                        offset_s
+                    FROM time_zones
+                    WHERE {at:DateTime('UTC')} BETWEEN valid_from AND valid_until
+                    UNION ALL
+                    SELECT
+                        '*' AS organization,
+                        0 AS offset_s
+                    WHERE NOT EXISTS(
+                        SELECT 1
+                        FROM time_zones
+                        WHERE organization = '*' AND {at:DateTime('UTC')} BETWEEN valid_from AND valid_until)
+                )
+            )
+        )
+    ) AS clocks,
+    spending_before AS
     (
         SELECT
             team,
+            if(mapContains(clocks, organization), organization, '*') AS clock,
             organization,
-            if(mapContains(offsets, organization), offsets[organization], offsets['*']) AS offset_s,
-            toDate({at:DateTime('UTC')} + offset_s) AS today,
+            clocks[clock].today AS today,
             sum(spend.cost_usd) AS cost_usd,
             sumIf(calls, price_status = 'unpriced') AS unpriced
         FROM user_spend_daily AS spend
-        WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 32 AND toDate({at:DateTime('UTC')})
-            AND day BETWEEN toStartOfMonth(today) AND today
+        WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 33 AND toDate({at:DateTime('UTC')}) + 1
+            AND day >= toStartOfMonth(today)
+            AND day < today
         GROUP BY
             team,
             organization,
-            offset_s,
             today
     ),
     spending_today AS
     (
         SELECT
             user_id,
-            if(mapContains(offsets, organization), offsets[organization], offsets['*']) AS offset_s,
-            toDate({at:DateTime('UTC')} + offset_s) AS today,
+            team,
+            if(mapContains(clocks, organization), organization, '*') AS clock,
+            organization,
+            clocks[clock].today AS today,
+            clocks[clock].asked_at AS asked_at,
             sum(spend.cost_usd) AS cost_usd,
             sumIf(calls, price_status = 'unpriced') AS unpriced
-        FROM user_spend_daily AS spend
-        WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 2 AND toDate({at:DateTime('UTC')}) AND day = today
+        FROM spend_hourly AS spend
+        WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 2 AND toDate({at:DateTime('UTC')}) + 1
+            AND day = today
+            AND hour < asked_at
         GROUP BY
             user_id,
-            offset_s,
-            today
+            team,
+            organization,
+            today,
+            asked_at
     ),
     scoped AS
     (
         SELECT
             scope.1 AS level,
             scope.2 AS name,
-            offset_s,
+            clock,
             cost_usd,
             unpriced
-        FROM spending
+        FROM spending_before
         ARRAY JOIN [('team', team), ('organization', organization)] AS scope
         UNION ALL
         SELECT
-            'user' AS level,
-            user_id AS name,
-            offset_s,
+            scope.1 AS level,
+            scope.2 AS name,
+            clock,
             cost_usd,
             unpriced
         FROM spending_today
+        ARRAY JOIN [('user', user_id), ('team', team), ('organization', organization)] AS scope
         UNION ALL
         SELECT
             level,
             pattern AS name,
-            if(level = 'organization' AND mapContains(offsets, pattern), offsets[pattern], NULL) AS offset_s,
+            if(level = 'organization' AND mapContains(clocks, pattern), pattern, NULL) AS clock,
             toDecimal128(0, 12) AS cost_usd,
             0 AS unpriced
         FROM budgets
         WHERE NOT match(pattern, '[*?\\[]')
+    ),
+    by_clock AS
+    (
+        SELECT
+            level,
+            name,
+            clock,
+            ifNull(sum(scoped.cost_usd), 0) AS cost_usd,
+            sum(scoped.unpriced) AS unpriced
+        FROM scoped
+        GROUP BY
+            level,
+            name,
+            clock
     ),
     summed AS
     (
         SELECT
             level,
             name,
-            argMaxIf(offset_s, (ifNull(scoped.cost_usd, 0), offset_s), isNotNull(offset_s)) AS own_offset_s,
-            {at:DateTime('UTC')} + ifNull(own_offset_s, offsets['*']) AS local_at,
-            ifNull(sum(cost_usd), 0) AS spent_usd,
+            argMaxIf(clock, (by_clock.cost_usd, clocks[ifNull(clock, '*')].offset_s, clock), isNotNull(clock)) AS own_clock,
+            clocks[ifNull(own_clock, '*')] AS times,
+            sum(by_clock.cost_usd) AS spent_usd,
             sum(unpriced) AS unpriced_calls,
             arrayFirst(entry -> entry.1 = level AND entry.2 = name AND name != '', entries) AS own_entry,
             arrayFirst(entry -> entry.1 = level AND if(name = '', entry.2 = '*', match(name, entry.3)), entries) AS first_entry,
-            if(own_entry.1 != '', own_entry, first_entry) AS entry,
-            if(entry.5 = 'day', toStartOfDay(local_at), toDateTime(toStartOfMonth(local_at), 'UTC')) AS local_begin,
-            if(entry.5 = 'day', local_begin + INTERVAL 1 DAY, local_begin + INTERVAL 1 MONTH) AS local_end
-        FROM scoped
+            if(own_entry.1 != '', own_entry, first_entry) AS entry
+        FROM by_clock
         GROUP BY
             level,
             name
@@ -125,9 +206,13 @@ WITH
             assumeNotNull(entry.4) AS limit_usd,
             spent_usd,
             unpriced_calls,
-            toDate(local_begin) AS window_begins_on,
-            greatest(1, dateDiff('second', local_begin, local_at)) AS passed_s,
-            dateDiff('second', local_begin, local_end) AS window_s,
+            times.asked_at AS asked_at,
+            times.counted_until AS counted_until,
+            if(entry.5 = 'day', times.today, toStartOfMonth(times.today)) AS window_begins_on,
+            if(entry.5 = 'day', times.day_begins_at, times.month_begins_at) AS begins_at,
+            if(entry.5 = 'day', times.day_ends_at, times.month_ends_at) AS ends_at,
+            greatest(1, dateDiff('second', begins_at, counted_until)) AS passed_s,
+            dateDiff('second', begins_at, ends_at) AS window_s,
             CAST(toDecimal256(spent_usd, 12) * 86400 / passed_s, 'Decimal(38, 12)') AS burn_rate_usd_per_day,
             CAST(toDecimal256(spent_usd, 12) * window_s / passed_s, 'Decimal(38, 12)') AS projected_usd,
             toFloat64(limit_usd - spent_usd) / toFloat64(burn_rate_usd_per_day) * 86400 AS left_s
@@ -149,8 +234,8 @@ SELECT
     burn_rate_usd_per_day,
     projected_usd,
     multiIf(
-        spent_usd >= limit_usd, {at:DateTime('UTC')},
+        spent_usd >= limit_usd, asked_at,
         spent_usd = 0 OR left_s >= window_s - passed_s, NULL,
-        {at:DateTime('UTC')} + toIntervalSecond(toUInt32(left_s))) AS exhausted_at,
+        counted_until + toIntervalSecond(toUInt32(left_s))) AS exhausted_at,
     unpriced_calls
 FROM timed;

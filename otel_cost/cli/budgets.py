@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
@@ -125,14 +125,17 @@ def status(
     level: Annotated[
         str, typer.Option(help="Only user, team or organization budgets.", show_default=False)
     ] = "",
-    at: Annotated[str, typer.Option(help="As of 2026-01-31, or with a time, UTC.", show_default="now")] = "",
+    at: Annotated[
+        str, typer.Option(help="As of the end of 2026-01-31, or of a time, UTC.", show_default="now")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Lines at most.")] = 100,
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
     """Show what is used of each budget above executions, where it leads, and when it is exhausted.
 
-    The budgets are those that `migrate`, `up` or `import` last brought into the store.
+    The budgets are those that `migrate`, `up` or `import` last brought into the store. Spending is counted by
+    whole hours: `--at` a time, to the end of its hour, a date, to its end on each organization's clock.
     """
     from otel_cost.cli import reports
     from otel_cost.store.period import parse_since
@@ -141,13 +144,21 @@ def status(
         raise ConfigError(f"--level {level!r} is none of user, team and organization")
     moment = parse_since(at, option="--at") if at else datetime.now(tz=timezone.utc)
     with reports.open_migrated(store) as opened:
-        result = opened.query("budget_status", at=moment, level=level, limit=limit)
+        result = opened.query("budget_status", at=moment, is_day=_is_date(at), level=level, limit=limit)
     if as_json:
         reports.write_json(result.dicts())
     elif result.rows:
         reports.show_rows(result, STATUS_COLUMNS)
     else:
         _say("no budget above executions holds for anybody; see budgets in the policy")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _name(policy: Policy) -> str | None:

@@ -26,7 +26,7 @@ def dsn(tmp_path: Path) -> str:
         store.migrate()
         store.push_prices(PriceBook.load())
         store.push_policy(Policy.load(user_usd_per_day="0.0009", team_usd_per_month={"red": "off"}))
-        spans.insert(store, [Call(1, number, moment("2026-06-01 12:00")).request() for number in (1, 2)])
+        spans.insert(store, [Call(1, number, moment("2026-06-01 11:00")).request() for number in (1, 2)])
     return made
 
 
@@ -45,6 +45,13 @@ def test_budgets_status_shows_what_is_used(dsn: str) -> None:
     assert told["exhausted_at"].startswith("2026-06-01T20:00:00")
     shown = run("budgets", "status", "--at", "2026-06-01T12:00:00", "--store", dsn).stdout
     assert "ann" in shown
+
+
+def test_budgets_status_of_a_date_is_that_of_its_end(dsn: str) -> None:
+    """The 0.00054 USD of a day that is over are what the day comes to, and do not exhaust 0.0009 USD."""
+    done = run("budgets", "status", "--at", "2026-06-01", "--json", "--store", dsn)
+    (told,) = json.loads(done.stdout)
+    assert (told["spent_usd"], told["projected_usd"], told["exhausted_at"]) == ("0.00054", "0.00054", None)
 
 
 def test_nobody_held_to_a_budget_is_said(dsn: str) -> None:

@@ -6,7 +6,7 @@ Calls are of gpt-4o-mini at 0.15 USD a million tokens in, with no answer: 4,000,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -33,8 +33,8 @@ def _fill(store: Store, policy: Policy, calls: Iterable[Call]) -> None:
     store.roll()
 
 
-def _status(store: Store, at: datetime | str, level: str = "") -> dict[str, dict[str, Any]]:
-    rows = store.query("budget_status", at=at, level=level, limit=100).dicts()
+def _status(store: Store, at: datetime | str, *, is_day: bool = False) -> dict[str, dict[str, Any]]:
+    rows = store.query("budget_status", at=at, is_day=is_day, level="", limit=100).dicts()
     return {row["name"]: row for row in rows}
 
 
@@ -95,3 +95,55 @@ def test_a_name_in_several_organizations_is_one_budget(store: Store) -> None:
     (row,) = _status(store, moment("2026-07-01 03:00")).values()
     assert (row["spent_usd"], str(row["window_begins_on"])) == (Decimal("1.8"), "2026-06-30")
     assert row["elapsed_ratio"] == 0.8333
+
+
+HOURLY = [after(moment("2026-06-01 00:01"), 60 * hour) for hour in range(72)]
+"""A minute past every hour of three days."""
+
+
+@pytest.mark.parametrize(
+    ("at", "hours", "hours_of_month"),
+    [
+        ("2026-06-01 00:00:00", 0, 0),
+        ("2026-06-01 00:00:01", 1, 1),
+        ("2026-06-02 18:00:00", 18, 42),
+        ("2026-06-02 18:20:00", 19, 43),
+        ("2026-06-03 23:59:59", 24, 72),
+    ],
+)
+def test_a_moment_that_has_passed_counts_whole_hours(
+    store: Store, at: str, hours: int, hours_of_month: int
+) -> None:
+    """What is spent and the time that has passed both go to the end of the hour asked about.
+
+    So 0.60 USD an hour is 14.40 USD a day and 432 USD a month, whatever moment is asked about.
+    """
+    policy = Policy.load(user_usd_per_day={"ann": "50"}, team_usd_per_month={"red": "1000"})
+    _fill(store, policy, _calls(HOURLY))
+    told = _status(store, at)
+    assert told["ann"]["spent_usd"] == hours * Decimal("0.6")
+    assert told["ann"]["projected_usd"] == (Decimal("14.4") if hours else 0)
+    assert told["ann"]["elapsed_ratio"] == round(hours / 24, 4)
+    assert told["red"]["spent_usd"] == hours_of_month * Decimal("0.6")
+    assert told["red"]["projected_usd"] == (432 if hours_of_month else 0)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Asia/Kolkata", "Pacific/Auckland"])
+def test_a_date_is_asked_about_as_a_whole(store: Store, zone: str) -> None:
+    """All 24 hours of the 2nd of June on the organization's clock are there, wherever it is."""
+    policy = Policy.load(user_usd_per_day={"*": "50"}, time_zone={"acme": zone})
+    _fill(store, policy, _calls(HOURLY))
+    (row,) = _status(store, "2026-06-02 00:00:00", is_day=True).values()
+    assert str(row["window_begins_on"]) == "2026-06-02"
+    assert (row["spent_usd"], row["projected_usd"]) == (Decimal("14.4"), Decimal("14.4"))
+    assert (row["elapsed_ratio"], row["exhausted_at"]) == (1, None)
+
+
+def test_today_is_asked_about_as_of_now(store: Store) -> None:
+    """A budget of today's date is told as it is now: less than the whole day has passed of it."""
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    _fill(store, Policy.load(user_usd_per_day={"ann": "50"}), _calls([now]))
+    told = _status(store, f"{now:%Y-%m-%d} 00:00:00", is_day=True)["ann"]
+    seconds = (datetime.now(timezone.utc) - now.replace(hour=0, minute=0, second=0)).total_seconds()
+    assert told["spent_usd"] in (Decimal("0.6"), Decimal(0)), "zero in the first second of an hour"
+    assert told["elapsed_ratio"] == pytest.approx(seconds / 86400, abs=0.01)

@@ -40,7 +40,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "trace_decisions": {"trace_ids": TRACES},
     "decisions": {"execution_id": ""},
     "anomalies": {"until": "2100-01-01 00:00:00", "kind": ""},
-    "budget_status": {"at": "2026-06-01 18:00:00", "level": ""},
+    "budget_status": {"at": "2026-06-01 18:00:00", "is_day": "false", "level": ""},
     "spend_by_day": {"until": "2026-06-30 00:00:00", "by": "model"},
     "spend_by_hour": {"until": "2026-06-07 00:00:00", "by": "user"},
 }

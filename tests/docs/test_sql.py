@@ -111,7 +111,7 @@ def _ask(store: Store, recipe: Recipe, *, at_their_time: bool) -> Table:
 
 def _on_their_day(sql: str) -> str:
     """Return a statement that takes the day of the fleet for today; `budget_status` asks the clock itself."""
-    status = f"budget_status_at(at = toDateTime('{cookbook.NOON}', 'UTC'))"
+    status = f"budget_status_at(at = toDateTime('{cookbook.NOON}', 'UTC'), is_day = false)"
     return re.sub(r"\bbudget_status\b", status, sql.replace("today()", f"toDate('{cookbook.TODAY}')"))
 
 
