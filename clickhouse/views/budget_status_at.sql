@@ -6,6 +6,7 @@
 -- The window is the day or the month of the organization's clock. What was spent in it is counted by whole hours: those that
 -- had begun by the moment asked about, up to now. So for a moment that has passed, its hour is counted to its end, as the time
 -- that has passed of the window is, and a date is asked about as of its end, or as of now while it lasts.
+-- A day or month begins and ends when its clock first shows so: a day on which clocks change has 23 or 25 hours.
 -- burn_rate_usd_per_day is what was spent by the time that has passed, projected_usd what that comes to by the end of the
 -- window, and exhausted_at when it reaches the limit: NULL when not within the window, its begin never, and the moment asked
 -- about when it has already. spent_usd leaves unpriced_calls out. What calls in flight hold is known to the ledgers alone.
@@ -69,29 +70,37 @@ WITH
             (
                 SELECT
                     organization,
-                    offset_s,
+                    anyIf(period.offset_s, {at:DateTime('UTC')} BETWEEN valid_from AND valid_until) AS offset_s,
                     toDate({at:DateTime('UTC')} + if({is_day:Bool}, 0, offset_s)) AS today,
                     toDateTime(today, 'UTC') AS day_begin,
                     toDateTime(toStartOfMonth(today), 'UTC') AS month_begin,
+                    groupArray((valid_from, valid_until, period.offset_s)) AS periods,
                     arrayMap(
-                        wall -> wall - offset_s,
+                        shown -> arrayMin(arrayMap(
+                            each -> greatest(shown - each.3, each.1),
+                            arrayFilter(each -> greatest(shown - each.3, each.1) <= each.2, periods))),
                         [day_begin, day_begin + INTERVAL 1 DAY, month_begin, month_begin + INTERVAL 1 MONTH]) AS moments
                 FROM
                 (
                     SELECT
                         organization,
+                        valid_from,
+                        valid_until,
                         offset_s
                     FROM time_zones
-                    WHERE {at:DateTime('UTC')} BETWEEN valid_from AND valid_until
                     UNION ALL
                     SELECT
                         '*' AS organization,
+                        toDateTime(0, 'UTC') AS valid_from,
+                        toDateTime('2106-02-07 00:00:00', 'UTC') AS valid_until,
                         0 AS offset_s
                     WHERE NOT EXISTS(
                         SELECT 1
                         FROM time_zones
                         WHERE organization = '*' AND {at:DateTime('UTC')} BETWEEN valid_from AND valid_until)
-                )
+                ) AS period
+                GROUP BY organization
+                HAVING countIf({at:DateTime('UTC')} BETWEEN valid_from AND valid_until) > 0
             )
         )
     ) AS clocks,

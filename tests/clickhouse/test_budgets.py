@@ -147,3 +147,42 @@ def test_today_is_asked_about_as_of_now(store: Store) -> None:
     seconds = (datetime.now(timezone.utc) - now.replace(hour=0, minute=0, second=0)).total_seconds()
     assert told["spent_usd"] in (Decimal("0.6"), Decimal(0)), "zero in the first second of an hour"
     assert told["elapsed_ratio"] == pytest.approx(seconds / 86400, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("begin", "day", "zone", "hours"),
+    [
+        ("2026-03-28 23:00", "2026-03-29", "Europe/Berlin", 23),
+        ("2026-04-01 22:00", "2026-04-02", "Europe/Berlin", 24),
+        ("2026-10-24 22:00", "2026-10-25", "Europe/Berlin", 25),
+        ("2026-04-23 22:00", "2026-04-24", "Africa/Cairo", 23),
+    ],
+)
+def test_a_day_on_which_clocks_change_has_its_own_hours(
+    store: Store, begin: str, day: str, zone: str, hours: int
+) -> None:
+    """0.60 USD an hour is 14.40 USD a day on every day, and comes to 0.60 USD for each hour the day has.
+
+    The calls begin with the day and go on for two of its days. In Cairo the clock goes from midnight to 1:00.
+    """
+    policy = Policy.load(user_usd_per_day={"*": "50"}, time_zone={"acme": zone})
+    _fill(store, policy, _calls(after(moment(begin), 60 * hour + 1) for hour in range(48)))
+    (early,) = _status(store, after(moment(begin), 240)).values()
+    assert (str(early["window_begins_on"]), early["spent_usd"]) == (day, Decimal("2.4"))
+    assert (early["burn_rate_usd_per_day"], early["projected_usd"]) == (
+        Decimal("14.4"),
+        hours * Decimal("0.6"),
+    )
+    assert early["elapsed_ratio"] == round(4 / hours, 4)
+    (whole,) = _status(store, f"{day} 00:00:00", is_day=True).values()
+    assert (whole["spent_usd"], whole["elapsed_ratio"]) == (hours * Decimal("0.6"), 1)
+
+
+def test_a_month_in_which_clocks_change_has_its_own_hours(store: Store) -> None:
+    """March in Berlin is an hour short: 0.60 USD an hour are 743 times 0.60, whenever one asks."""
+    policy = Policy.load(team_usd_per_month={"red": "1000"}, time_zone={"acme": "Europe/Berlin"})
+    begin = moment("2026-02-28 23:00")
+    _fill(store, policy, _calls(after(begin, 60 * hour + 1) for hour in range(743)))
+    for at in ("2026-03-20 12:00:00", "2026-03-30 12:00:00", "2026-03-31 21:59:59"):
+        (row,) = _status(store, at).values()
+        assert row["projected_usd"] == 743 * Decimal("0.6")
