@@ -13,7 +13,7 @@ WITH
             sumIf(charge.cost_usd, kind = 'tool') AS tool_cost_usd,
             countIf(kind = 'tool') AS tool_calls
         FROM charges AS charge FINAL
-        WHERE counted AND toDate(started_at) >= toDate({since:DateTime64(9, 'UTC')})
+        WHERE counted AND toDate(started_at) >= toDate32({since:DateTime64(9, 'UTC')})
         GROUP BY utc_day
     ),
     rolled AS
@@ -24,7 +24,7 @@ WITH
             sum(spend.cost_usd) AS cost_usd,
             sum(calls + tool_calls) AS calls
         FROM spend_hourly AS spend
-        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')})
         GROUP BY utc_day
         UNION ALL
         SELECT
@@ -33,7 +33,7 @@ WITH
             sum(spend.cost_usd) AS cost_usd,
             sum(calls + tool_calls) AS calls
         FROM spend_daily AS spend
-        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')})
         GROUP BY utc_day
         UNION ALL
         SELECT
@@ -42,7 +42,7 @@ WITH
             sum(spend.cost_usd) AS cost_usd,
             sum(calls + tool_calls) AS calls
         FROM user_spend_daily AS spend
-        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')})
         GROUP BY utc_day
         UNION ALL
         SELECT
@@ -51,7 +51,7 @@ WITH
             sum(spend.cost_usd) AS cost_usd,
             sum(spend.tool_calls) AS calls
         FROM tool_spend_daily AS spend
-        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')})
         GROUP BY utc_day
         UNION ALL
         SELECT
@@ -60,7 +60,7 @@ WITH
             sum(part.cost_usd) AS cost_usd,
             sum(model_calls + tool_calls) AS calls
         FROM execution_days AS part FINAL
-        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')})
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')})
         GROUP BY utc_day
     )
 SELECT

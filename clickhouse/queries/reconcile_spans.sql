@@ -24,7 +24,7 @@ FROM
             SpanId AS span_id,
             false AS is_link
         FROM otel_traces
-        WHERE Timestamp >= toDateTime64(toDate({since:DateTime64(9, 'UTC')}), 9) AND TraceId != '' AND SpanId != ''
+        WHERE Timestamp >= toDateTime64(toDate32({since:DateTime64(9, 'UTC')}), 9) AND TraceId != '' AND SpanId != ''
         UNION ALL
         SELECT
             toDate(started_at) AS utc_day,
@@ -32,7 +32,7 @@ FROM
             span_id,
             true AS is_link
         FROM trace_links
-        WHERE toDate(started_at) >= toDate({since:DateTime64(9, 'UTC')})
+        WHERE toDate(started_at) >= toDate32({since:DateTime64(9, 'UTC')})
     )
     GROUP BY
         utc_day,

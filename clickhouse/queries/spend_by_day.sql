@@ -3,7 +3,7 @@
 --             (organization, team, feature, environment, agent, component, provider, model, tool, or empty for all together)
 -- Result:     day, name (of what it is sliced by), cost_usd (USD, NULL when nothing is priced), model_calls, tool_calls,
 --             unpriced_calls, input_tokens, output_tokens
--- Bound:      400 days
+-- Bound:      the last 400 days of the period, or up to now
 -- Read by:    dashboards
 -- ClickHouse resolves an if whose condition is constant, and reads one column for name. Of a multiIf it would read all.
 SELECT
@@ -34,9 +34,9 @@ FROM
         input_tokens,
         output_tokens
     FROM spend_daily
-    WHERE day BETWEEN toDate({since:DateTime64(9, 'UTC')}) AND toDate({until:DateTime64(9, 'UTC')})
-        AND utc_day BETWEEN greatest(toDate({since:DateTime64(9, 'UTC')}), toDate('1970-01-02')) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
-        AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 400
+    WHERE day BETWEEN toDate32({since:DateTime64(9, 'UTC')}) AND toDate32({until:DateTime64(9, 'UTC')})
+        AND utc_day BETWEEN toDate32({since:DateTime64(9, 'UTC')}) - 1 AND toDate32({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day >= toDate32(least({until:DateTime64(9, 'UTC')}, now64(9, 'UTC'))) - 400
         AND ({by:String} != 'tool' OR kind != 'tool')
     UNION ALL
     SELECT
@@ -49,9 +49,9 @@ FROM
         0 AS input_tokens,
         0 AS output_tokens
     FROM tool_spend_daily
-    WHERE day BETWEEN toDate({since:DateTime64(9, 'UTC')}) AND toDate({until:DateTime64(9, 'UTC')})
-        AND utc_day BETWEEN greatest(toDate({since:DateTime64(9, 'UTC')}), toDate('1970-01-02')) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
-        AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 400
+    WHERE day BETWEEN toDate32({since:DateTime64(9, 'UTC')}) AND toDate32({until:DateTime64(9, 'UTC')})
+        AND utc_day BETWEEN toDate32({since:DateTime64(9, 'UTC')}) - 1 AND toDate32({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day >= toDate32(least({until:DateTime64(9, 'UTC')}, now64(9, 'UTC'))) - 400
         AND {by:String} = 'tool'
 ) AS spend
 GROUP BY

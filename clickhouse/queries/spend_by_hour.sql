@@ -3,7 +3,7 @@
 --             (organization, team, user, feature, environment, agent, component, provider, model, tool, or empty for all)
 -- Result:     hour (UTC), name (of what it is sliced by), cost_usd (USD, NULL when nothing is priced), model_calls, tool_calls,
 --             unpriced_calls, input_tokens, output_tokens
--- Bound:      the last 8 days of the period, a week of hours: spend_by_day shows longer ones
+-- Bound:      the last 8 days of the period, or up to now, a week of hours: spend_by_day shows longer ones
 -- Read by:    dashboards
 -- ClickHouse resolves an if whose condition is constant, and reads one column for name. Of a multiIf it would read all.
 SELECT
@@ -38,8 +38,8 @@ FROM
     FROM spend_hourly
     WHERE hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
         AND hour <= {until:DateTime64(9, 'UTC')}
-        AND utc_day BETWEEN greatest(toDate({since:DateTime64(9, 'UTC')}), toDate('1970-01-02')) - 1 AND toDate({until:DateTime64(9, 'UTC')}) + 1
-        AND utc_day >= toDate({until:DateTime64(9, 'UTC')}) - 8
+        AND utc_day BETWEEN toDate32({since:DateTime64(9, 'UTC')}) - 1 AND toDate32({until:DateTime64(9, 'UTC')}) + 1
+        AND utc_day >= toDate32(least({until:DateTime64(9, 'UTC')}, now64(9, 'UTC'))) - 8
 ) AS spend
 GROUP BY
     hour,

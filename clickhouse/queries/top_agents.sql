@@ -24,7 +24,7 @@ FROM
         output_tokens,
         0 AS executions
     FROM spend_daily
-    WHERE utc_day > toDate({since:DateTime64(9, 'UTC')})
+    WHERE utc_day > toDate32({since:DateTime64(9, 'UTC')})
     UNION ALL
     SELECT
         agent_name,
@@ -36,7 +36,7 @@ FROM
         output_tokens,
         0 AS executions
     FROM spend_hourly
-    WHERE utc_day = toDate({since:DateTime64(9, 'UTC')}) AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
+    WHERE utc_day = toDate32({since:DateTime64(9, 'UTC')}) AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
     UNION ALL
     SELECT
         arrayJoin(if(empty(agents), [''], agents)) AS agent_name,
@@ -48,7 +48,7 @@ FROM
         0 AS output_tokens,
         uniqExact(execution_key) AS executions
     FROM execution_days FINAL
-    WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+    WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
     GROUP BY agent_name
 ) AS spend
 GROUP BY agent_name

@@ -12,7 +12,7 @@ WITH
     (
         SELECT execution_key
         FROM execution_days AS part FINAL
-        WHERE utc_day >= greatest(toDate({since:DateTime64(9, 'UTC')}), toDate('1970-01-02')) - 1
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')}) - 1
         GROUP BY execution_key
         HAVING max(spanned_until) >= {since:DateTime64(9, 'UTC')}
         ORDER BY

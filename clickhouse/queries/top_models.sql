@@ -26,7 +26,7 @@ FROM
         cache_read_tokens,
         output_tokens
     FROM spend_daily
-    WHERE kind = 'model' AND utc_day > toDate({since:DateTime64(9, 'UTC')})
+    WHERE kind = 'model' AND utc_day > toDate32({since:DateTime64(9, 'UTC')})
     UNION ALL
     SELECT
         provider,
@@ -39,7 +39,7 @@ FROM
         output_tokens
     FROM spend_hourly
     WHERE kind = 'model'
-        AND utc_day = toDate({since:DateTime64(9, 'UTC')})
+        AND utc_day = toDate32({since:DateTime64(9, 'UTC')})
         AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
 ) AS spend
 GROUP BY

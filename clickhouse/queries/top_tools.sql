@@ -10,7 +10,7 @@ WITH
     (
         SELECT execution_key
         FROM execution_days FINAL
-        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
         GROUP BY execution_key
         HAVING count() > 1
     )
@@ -33,7 +33,7 @@ FROM
         duration_s,
         0 AS executions
     FROM tool_spend_daily
-    WHERE utc_day > toDate({since:DateTime64(9, 'UTC')})
+    WHERE utc_day > toDate32({since:DateTime64(9, 'UTC')})
     UNION ALL
     SELECT
         tool_name,
@@ -45,7 +45,7 @@ FROM
         0 AS executions
     FROM spend_hourly
     WHERE kind = 'tool'
-        AND utc_day = toDate({since:DateTime64(9, 'UTC')})
+        AND utc_day = toDate32({since:DateTime64(9, 'UTC')})
         AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
     UNION ALL
     SELECT
@@ -63,7 +63,7 @@ FROM
             execution_key,
             execution_key IN (SELECT execution_key FROM several_days) AS is_longer
         FROM execution_days FINAL
-        WHERE utc_day >= toDate({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
+        WHERE utc_day >= toDate32({since:DateTime64(9, 'UTC')}) AND charged_until >= {since:DateTime64(9, 'UTC')}
     )
     GROUP BY tool_name
 ) AS spend

@@ -14,7 +14,7 @@ SELECT
     sum(quality.calls_without_usage) AS calls_without_usage,
     sum(quality.cost_usd) AS cost_usd
 FROM usage_quality AS quality
-WHERE day >= toDate({since:DateTime64(9, 'UTC')})
+WHERE day >= toDate32({since:DateTime64(9, 'UTC')})
 GROUP BY
     provider,
     model

@@ -114,7 +114,7 @@ WITH
             sum(spend.cost_usd) AS cost_usd,
             sumIf(calls, price_status = 'unpriced') AS unpriced
         FROM user_spend_daily AS spend
-        WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 33 AND toDate({at:DateTime('UTC')}) + 1
+        WHERE utc_day BETWEEN toDate32({at:DateTime('UTC')}) - 33 AND toDate32({at:DateTime('UTC')}) + 1
             AND day >= toStartOfMonth(today)
             AND day < today
         GROUP BY
@@ -134,7 +134,7 @@ WITH
             sum(spend.cost_usd) AS cost_usd,
             sumIf(calls, price_status = 'unpriced') AS unpriced
         FROM spend_hourly AS spend
-        WHERE utc_day BETWEEN toDate({at:DateTime('UTC')}) - 2 AND toDate({at:DateTime('UTC')}) + 1
+        WHERE utc_day BETWEEN toDate32({at:DateTime('UTC')}) - 2 AND toDate32({at:DateTime('UTC')}) + 1
             AND day = today
             AND hour < asked_at
         GROUP BY

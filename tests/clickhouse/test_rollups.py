@@ -7,6 +7,7 @@ import random
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -332,3 +333,12 @@ def test_a_day_of_which_nothing_counts_is_done(store: Store) -> None:
     store.roll()
     assert store.stale_days() == []
     assert store.sql("SELECT count() FROM spend_hourly", fmt="TSV") == b"0\n"
+
+
+def test_this_hour_is_in_a_period_that_ends_ahead(store: Store) -> None:
+    """The week of hours that `spend_by_hour` shows is the one up to now, also of a period until 2100."""
+    now = datetime.now(timezone.utc).replace(microsecond=0)
+    spans.insert(store, [Call(execution=1, number=1, at=now).request()])
+    for until in ("2100-01-01 00:00:00", "2199-01-01 00:00:00"):
+        rows = store.query("spend_by_hour", since="1970-01-01 00:00:00", until=until, by="user").dicts()
+        assert [(row["name"], row["model_calls"]) for row in rows] == [("ann", 1)]
