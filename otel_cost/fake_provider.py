@@ -12,6 +12,7 @@ from __future__ import annotations
 import binascii
 import json
 import re
+import secrets
 import select
 import struct
 import threading
@@ -112,14 +113,15 @@ class FakeProvider:
 
     Args:
         script: One reply for all requests, replies in order (the last repeats), or a function of the call.
-        id_prefix: Part of every response id. Ids count up, so a script gives the same ids in every run.
+        id_prefix: Part of every response id, after which ids count up. Default: another one each time, since
+            a store takes a call whose id it knows for a repeat. Give one to have the same ids each time.
         port: The port to listen on; 0 takes a free one.
     """
 
-    def __init__(self, script: Script = Reply(), *, id_prefix: str = "fake", port: int = 0) -> None:
+    def __init__(self, script: Script = Reply(), *, id_prefix: str | None = None, port: int = 0) -> None:
         self.calls: list[Call] = []
         self.script = script
-        self._id_prefix = id_prefix
+        self._id_prefix = secrets.token_hex(6) if id_prefix is None else id_prefix
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.provider = self

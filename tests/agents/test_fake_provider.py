@@ -30,7 +30,7 @@ QUESTION = [{"role": "user", "content": "hello"}]
 @pytest.fixture
 def provider() -> Iterator[FakeProvider]:
     """A provider that bills the truth for every request."""
-    with FakeProvider(REPLY) as provider:
+    with FakeProvider(REPLY, id_prefix="fake") as provider:
         yield provider
 
 
@@ -254,6 +254,17 @@ def test_replies_come_in_order_and_the_last_repeats():
         assert answers == ["one", "two", "two"]
         assert provider.truth() == Usage(input_tokens=21)
         assert [call.response_id for call in provider.calls] == [f"chatcmpl-run-00000{n}" for n in (1, 2, 3)]
+
+
+def test_two_providers_give_different_ids():
+    """A second run's calls are not taken for repeats of the first one's; a prefix that is given is kept."""
+    ids = []
+    for options in ({}, {}, {"id_prefix": "run"}, {"id_prefix": "run"}):
+        with FakeProvider(**options) as provider:
+            post(f"{provider.openai_url}/chat/completions", {"model": "gpt-5-mini", "messages": QUESTION})
+            ids.append(provider.calls[0].response_id)
+    assert len(set(ids)) == 3
+    assert ids[2] == ids[3] == "chatcmpl-run-000001"
 
 
 def test_an_unknown_path_is_refused_and_logged(provider):
