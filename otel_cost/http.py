@@ -215,10 +215,10 @@ class _Response:
     def __init__(self, start_response: StartResponse) -> None:
         self._start_response = start_response
         self._headers: list[tuple[str, str]] = []
-        self.is_begun = False
+        self._is_started = self.is_begun = False
 
     def start(self, status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        self._headers = headers
+        self._headers, self._is_started = headers, True
         return self._start_response(status, headers, *exc_info)
 
     def answer(self, error: BaseException) -> bytes:
@@ -236,7 +236,8 @@ class _Response:
         cut = ResponseCutError(exceeded)
         if self.is_begun:
             raise cut from exceeded
-        self._start_response(told.phrase, list(told.headers), (ResponseCutError, cut, error.__traceback__))
+        again = ((ResponseCutError, cut, error.__traceback__),) if self._is_started else ()
+        self._start_response(told.phrase, list(told.headers), *again)
         return told.body
 
 

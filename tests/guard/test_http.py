@@ -244,6 +244,14 @@ def test_a_stream_of_events_ends_with_one_that_says_why(number: int, serve: Serv
     assert json.loads(data.removeprefix("data: "))["kind"] == "budget_usd"
 
 
+def test_flasks_test_client_gets_the_answer(provider: FakeProvider) -> None:
+    """Nothing had been started, so that the answer starts the response as any other does (PEP 3333)."""
+    app, _ = flask_app(lambda: ask(provider))
+    answer = app.test_client().get("/?stop=1")
+    assert answer.status_code == 402
+    assert answer.get_json()["kind"] == "budget_usd"
+
+
 def test_any_other_response_that_has_begun_is_cut() -> None:
     """The client sees that it is not whole, and the server serves the next request."""
     with on_uvicorn(streaming("text/plain")[0]) as url:
