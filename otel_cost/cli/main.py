@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Annotated, Any
 
@@ -82,6 +83,9 @@ def root(
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad input."""
     accept_any_text()
+    driver = logging.getLogger("clickhouse_connect")  # it logs, with traceback, what we say in a sentence
+    driver.addHandler(logging.NullHandler())
+    driver.propagate = False
     try:
         app(prog_name="otel-cost")
     except OtelCostError as error:

@@ -12,7 +12,9 @@ from rich.console import Console
 from otel_cost.cli.console import console
 from otel_cost.cli.progress import show_counted
 from otel_cost.cli.setup import bring_up_to_date
+from otel_cost.errors import ConfigError
 from otel_cost.store import open_store
+from otel_cost.store.dsn import Server, parse_dsn
 from otel_cost.store.move import Partition, Report
 from otel_cost.store.move import move as move_store
 
@@ -32,7 +34,12 @@ def move(
 
     Nothing may write to either meanwhile. A move that was stopped goes on where it was.
     """
-    with open_store(source) as old, open_store(target) as new:
+    if not isinstance(parse_dsn(target), Server):
+        raise ConfigError(
+            f"--to {target} is no server; write clickhouse://user:password@host:8123/database, and copy an "
+            "embedded store with its directory, while nothing has it open"
+        )
+    with open_store(source, create=False) as old, open_store(target) as new:
         old.migrate()
         bring_up_to_date(new)
         with _progress(err) as report:

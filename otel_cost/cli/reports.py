@@ -20,6 +20,7 @@ from otel_cost.cli.setup import bring_up_to_date
 from otel_cost.cli.text import plain, plain_lines
 from otel_cost.errors import ConfigError
 from otel_cost.store import Result, Store, open_store, retention
+from otel_cost.store.client import nothing_at
 from otel_cost.store.cluster import script as cluster_script
 from otel_cost.store.dsn import Server, default_dsn, parse_dsn
 from otel_cost.store.period import parse_since
@@ -277,12 +278,10 @@ def _print_ddl(dsn: str, topology: Topology) -> None:
 
 def open_migrated(dsn: str | None) -> Store:
     """Open a store that has its tables. Raises `ConfigError` when it has none yet."""
-    opened = open_store(dsn)
+    opened = open_store(dsn, create=False)
     try:
         if opened.is_empty():
-            raise ConfigError(
-                f"there is nothing at {opened.place} yet; otel-cost up or otel-cost import FILE fills it"
-            )
+            raise nothing_at(opened.place)
     except BaseException:
         opened.close()
         raise

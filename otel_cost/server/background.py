@@ -12,7 +12,7 @@ from pathlib import Path
 
 from otel_cost.errors import ConfigError, StoreBusyError, StoreError
 from otel_cost.server.ownership import read_owner
-from otel_cost.store.dsn import Embedded, Server, parse_dsn, served_by
+from otel_cost.store.dsn import Embedded, Server, make_directory, parse_dsn, served_by
 
 LOG_FILE = "otel-cost.log"
 START_S, STOP_S = 60.0, 40.0
@@ -40,7 +40,7 @@ def start(dsn: str, http: str, grpc: str, token: str | None, *, say: Callable[[s
     if isinstance(place, Server):
         raise ConfigError("--background needs an embedded store, whose directory tells where the process is")
     check_not_served(place)
-    place.path.mkdir(parents=True, exist_ok=True)
+    make_directory(place)
     log = place.path / LOG_FILE
     process = _spawn(dsn, http, grpc, token, log)
     deadline = time.monotonic() + START_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,16 @@ from otel_cost.errors import ConfigError, StoreBusyError, StoreError
 from otel_cost.store import access, anomalies, cluster, migrations, prices, retention, rollups
 from otel_cost.store import policy as warehouse_policy
 from otel_cost.store.connection import SETTINGS, connect_and_create, short
-from otel_cost.store.dsn import Embedded, Server, default_dsn, is_locked, parse_dsn, served_by
+from otel_cost.store.dsn import (
+    VARIABLE,
+    Embedded,
+    Server,
+    default_dsn,
+    is_locked,
+    make_directory,
+    parse_dsn,
+    served_by,
+)
 from otel_cost.store.files import named_sql, statements
 from otel_cost.store.reader import Reader, escape, open_reader
 from otel_cost.store.screen import QueryRefusedError
@@ -473,31 +483,36 @@ class Store:
         return self._client
 
 
-def open_store(dsn: str | None = None) -> Store:
+def open_store(dsn: str | None = None, *, create: bool = True) -> Store:
     """Open the store at a DSN: `chdb:///path`, `clickhouse://user:password@host:8123/database` or `clickhouses://`.
 
     Default: OTEL_COST_STORE, else an embedded store below the XDG data directory. An embedded store that
     `otel-cost up` serves is reached through that process.
 
+    Args:
+        create: Make the directory of an embedded store that is not there yet.
+
     Raises:
-        ConfigError: The DSN cannot be understood.
+        ConfigError: The DSN cannot be understood, or the directory not be made, or is not there.
         StoreBusyError: Another process owns the embedded store.
         StoreError: The server cannot be reached.
     """
     place = parse_dsn(dsn or default_dsn())
     if isinstance(place, Embedded):
         owner = served_by(place)
-        return _open_server(owner) if owner else _open_embedded(place)
+        return _open_server(owner) if owner else _open_embedded(place, create=create)
     return _open_server(place)
 
 
-def _open_embedded(place: Embedded) -> Store:
+def _open_embedded(place: Embedded, *, create: bool) -> Store:
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
     if "chdb" not in sys.modules and is_locked(place):  # a lock of our own would look the same
         raise _busy(place)
-    place.path.mkdir(parents=True, exist_ok=True)
+    if not create and not os.path.lexists(place.path):
+        raise nothing_at(place)
+    make_directory(place)
     try:
         client = clickhouse_connect.get_client(dsn=f"chdb://{place.path}", settings=SETTINGS)
     except (ClickHouseError, RuntimeError) as error:
@@ -505,6 +520,14 @@ def _open_embedded(place: Embedded) -> Store:
             raise _busy(place) from error
         raise StoreError(f"cannot open {place}: {short(error)}") from error
     return Store(client, place)
+
+
+def nothing_at(place: Embedded | Server) -> ConfigError:
+    """Return the error of who looks for spans where there are none."""
+    return ConfigError(
+        f"there is nothing at {place} yet; otel-cost up or otel-cost import FILE fills it, and {VARIABLE} or "
+        "--store names another place"
+    )
 
 
 def _busy(place: Embedded) -> StoreBusyError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from otel_cost.errors import StoreError
-from otel_cost.store.dsn import Server
+from otel_cost.store.dsn import VARIABLE, Server
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -50,7 +51,7 @@ def connect(place: Server) -> Client:
             autogenerate_session_id=False,
         )
     except ClickHouseError as error:
-        raise StoreError(f"cannot reach {place!r}: {short(error)}") from error
+        raise StoreError(f"cannot reach {place}: {_cause(error)}") from error
 
 
 def connect_and_create(place: Server) -> Client:
@@ -65,10 +66,32 @@ def connect_and_create(place: Server) -> Client:
         client.command("CREATE DATABASE IF NOT EXISTS {database:Identifier}", parameters=named)
     except ClickHouseError as error:
         if not any(f"({code})" in str(error) for code in _MAY_NOT):
-            raise StoreError(f"cannot make {place!r}: {short(error)}") from error
+            raise StoreError(f"cannot make {place}: {_cause(error)}") from error
     finally:
         client.close()
     return connect(place)
+
+
+_CAUSES = (
+    ("Connection refused", "nothing listens there; start it, or correct host and port (8123, with TLS 8443)"),
+    (r"resolve|Name or service|name resolution|getaddrinfo", "there is no such host; correct its name"),
+    (r"timed out|Timeout", "it does not answer; correct host and port, or look at the network between"),
+    (r"AUTHENTICATION_FAILED|REQUIRED_PASSWORD", "user or password is wrong; correct them in the DSN"),
+    ("UNKNOWN_DATABASE", "there is no such database, and this user may not make it; correct its name"),
+    (r"SSL|CERTIFICATE", "TLS fails; clickhouses:// is with TLS (8443), clickhouse:// without (8123)"),
+    (
+        r"BadStatusLine|RemoteDisconnected|Connection aborted|reset by peer|port 9000|HTTP/0\.9",
+        "what listens there does not speak HTTP; use ClickHouse's HTTP port (8123, with TLS 8443)",
+    ),
+)
+"""What a driver's error has in it, and what it means to a person."""
+
+
+def _cause(error: Exception) -> str:
+    """Return why a server could not be reached and what to do, in a few words."""
+    text = short(error)
+    known = (told for pattern, told in _CAUSES if re.search(pattern, text))
+    return next(known, f"{text[:200]}; correct the DSN in {VARIABLE} or --store")
 
 
 def short(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -36,6 +36,7 @@ class Server:
     Attributes:
         proxy_path: Path before ClickHouse's own, where `otel-cost up` passes queries on.
         token: Bearer token of that proxy; empty for a plain server.
+        typed: What a person wrote, without the password; empty where nobody did.
     """
 
     host: str
@@ -46,9 +47,12 @@ class Server:
     secure: bool = False
     proxy_path: str = ""
     token: str = ""
+    typed: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
-        """Show where it is, without the password."""
+        """Show where it is as it was written, without the password."""
+        if self.typed:
+            return self.typed
         return f"{'clickhouses' if self.secure else 'clickhouse'}://{self.user}@{self.host}:{self.port}/{self.database}"
 
 
@@ -92,7 +96,24 @@ def _parse_server(dsn: str) -> Server:
         password=unquote(parts.password or ""),
         database=unquote(parts.path.strip("/")) or "default",
         secure=secure,
+        typed=_without_password(dsn),
     )
+
+
+def make_directory(store: Embedded) -> None:
+    """Make the directory of an embedded store where it is missing.
+
+    Raises:
+        ConfigError: It cannot be made, or something else is there.
+    """
+    try:
+        store.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = "is no directory" if store.path.exists() else f"cannot be made: {error.strerror}"
+        raise ConfigError(
+            f"the store's directory {store.path} {why}; name a directory that you may write in {VARIABLE} or "
+            "--store, as chdb:///path"
+        ) from None
 
 
 def served_by(store: Embedded) -> Server | None:

@@ -108,7 +108,7 @@ def check_change(now: Topology, asked: Topology, place: object, *, is_empty: boo
     if is_empty:
         return
     raise ConfigError(
-        f"{place!r} is {_described(now)} already and cannot become {_described(asked)}; "
+        f"{place} is {_described(now)} already and cannot become {_described(asked)}; "
         "migrate an empty database and fill it with otel-cost move"
     )
 

@@ -154,8 +154,45 @@ def test_what_is_not_there_fails(dsn: str, tmp_path: Path) -> None:
     assert "write 24h, 7d" in bad.stderr
     empty = run("top", "users", "--store", f"chdb://{tmp_path / 'none'}")
     assert empty.returncode == 2
-    assert "there is nothing at" in empty.stderr
+    assert f"there is nothing at {tmp_path / 'none'} yet" in empty.stderr
+    assert not (tmp_path / "none").exists()
     assert "Traceback" not in unknown.stderr + bad.stderr + empty.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("top", "users"), ("migrate",), ("up", "--background"), ("move", "--to")]
+)
+def test_a_store_that_cannot_be_a_directory_is_named(command: tuple[str, ...], tmp_path: Path) -> None:
+    """A file in its place, or a place where none can be made: one sentence, the path, and where it is set."""
+    file = tmp_path / "file"
+    file.touch()
+    for path in (file, file / "below", Path("/sys/otel-cost")):
+        given = ("clickhouse://127.0.0.1:9/x", "--from") if command[0] == "move" else ("--store",)
+        done = run(*command, *given, f"chdb://{path}")
+        assert done.returncode == 2, done.stderr
+        assert str(path) in done.stderr
+        assert "OTEL_COST_STORE" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_server_that_cannot_be_reached_is_told_in_one_line() -> None:
+    """What was typed without the password, the cause and the remedy; the driver's own words are left out."""
+    for dsn, cause in (
+        ("clickhouse://me:secret@127.0.0.1:9/x", "nothing listens there"),
+        ("clickhouse://no-such-host.invalid/x", "there is no such host"),
+    ):
+        done = run("top", "users", "--store", dsn)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert f"cannot reach {dsn.replace(':secret', '')}: {cause}; " in done.stderr
+
+
+def test_a_move_needs_a_server(dsn: str, tmp_path: Path) -> None:
+    """Two embedded stores are refused before either is opened or made."""
+    done = run("move", "--from", dsn, "--to", f"chdb://{tmp_path / 'new'}")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "--to" in done.stderr
+    assert "clickhouse://" in done.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_sql_reads_in_any_format_and_changes_nothing(dsn: str) -> None:

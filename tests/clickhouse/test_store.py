@@ -111,6 +111,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
     with pytest.raises(StoreError, match=r"cannot reach .*127\.0\.0\.1:9") as refused:
         open_store("clickhouse://me:secret@127.0.0.1:9/x")
     assert "secret" not in str(refused.value)
+    assert "clickhouse://me@127.0.0.1:9/x: nothing listens there" in str(refused.value)
     assert not isinstance(refused.value, StoreBusyError)
 
 
