@@ -15,7 +15,6 @@ from rich.text import Text as Styled
 
 from otel_cost.cli.console import Cell, Column, console, print_table
 from otel_cost.cli.text import plain, write_json
-
 from otel_cost.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
