@@ -179,8 +179,12 @@ LANGFUSE_TYPE = "langfuse.observation.type"
 LANGSMITH_KIND = "langsmith.span.kind"
 LOGFIRE_SPAN_TYPE = "logfire.span_type"
 
+INTERACTION = "interactions.create"
+"""The operation of OpenTelemetry's instrumentation of Google's interactions, whose thoughts are
+beside the output (opentelemetry-instrumentation-google-genai 1.3b0)."""
 MODEL_OPERATIONS = frozenset(
     {
+        INTERACTION,
         "chat",
         "text_completion",
         "completion",

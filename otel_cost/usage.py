@@ -548,17 +548,20 @@ def to_usage(
     """
     marks = [] if marks is None else marks
     total_input, total_output = counts.get("input_tokens"), counts.get("output_tokens")
+    unsaid = counts.get("total_tokens", -1)
     if total_input is None or total_output is None:
         whole = _complete_totals(counts, operation, marks)
         if whole is None:
             return None
         total_input, total_output = whole
+    elif unsaid < 0 and operation == names.INTERACTION:  # Google adds up what it counts beside each other
+        unsaid = sum(counts.get(name, 0) for name in _GOOGLES_TOTAL)
     read_tokens = counts.get("cache_read_tokens", 0)
     write_1h = counts.get("cache_write_1h_tokens", 0)
     write = max(counts.get("cache_write_tokens", 0), write_1h + counts.get("cache_write_5m_tokens", 0))
     cached, reasoning = read_tokens + write, counts.get("reasoning_tokens", 0)
     tool = counts.get("tool_input_tokens", 0)
-    unsaid = counts.get("total_tokens", -1) - total_input - total_output
+    unsaid -= total_input + total_output
     if tool and (tool > total_input or _adds(unsaid, tool, cached, reasoning)):
         total_input += tool
     if cached:
@@ -575,6 +578,9 @@ def to_usage(
     inputs = (total_input - cached, read_tokens, write - write_1h, write_1h)
     outputs = (total_output - reasoning, reasoning)
     return _new(Usage, inputs + _NO_RARE_INPUT + outputs + _NOTHING_RARE)
+
+
+_GOOGLES_TOTAL = ("input_tokens", "output_tokens", "reasoning_tokens", "tool_input_tokens")
 
 
 def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]) -> tuple[int, int] | None:

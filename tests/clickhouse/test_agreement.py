@@ -116,7 +116,7 @@ def _any_usage(chance: random.Random) -> dict[str, Any]:
     kept = {name for name in ("input_tokens", "output_tokens", "total_tokens") if chance.random() < 0.85}
     amounts = {attributes.USAGE_NAMES[name][0]: chance.choice(AMOUNTS) for name in sorted({*names, *kept})}
     return {
-        "gen_ai.operation.name": chance.choice(("chat", "embeddings", "invoke_agent")),
+        "gen_ai.operation.name": chance.choice(("chat", "embeddings", "invoke_agent", "interactions.create")),
         "gen_ai.provider.name": chance.choice(("openai", "anthropic", "aws.bedrock", "gcp.gemini")),
         "gen_ai.request.model": chance.choice(("gpt-4o", "gemini-2.5-flash", "claude-sonnet-4-5")),
         **amounts,
