@@ -16,12 +16,24 @@ BudgetExceeded             a limit is reached; a BaseException, because agents r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from typing import Any
+
+Reduced = tuple[Callable[..., BaseException], tuple[Any, ...], dict[str, Any]]
+
+
+def _remade(kind: type[BaseException], args: tuple[object, ...]) -> BaseException:
+    """Return an error without asking for what its message was made of: the fields follow as they were."""
+    return kind.__new__(kind, *args)
 
 
 class OtelCostError(Exception):
     """Base of every error this package raises on purpose."""
+
+    def __reduce__(self) -> Reduced:
+        """Go to another process, or into a copy, with every field."""
+        return _remade, (type(self), self.args), self.__dict__
 
 
 class ConfigError(OtelCostError):
@@ -140,6 +152,10 @@ class BudgetExceeded(BaseException):
         self.retry_after_s = retry_after_s
         self.reason = f"execution {execution_id}: {why}" if why else self._explain_budget()
         super().__init__(self._explain(why))
+
+    def __reduce__(self) -> Reduced:
+        """Go to another process, or into a copy, with every field."""
+        return _remade, (type(self), self.args), self.__dict__
 
     def _explain(self, why: str) -> str:
         told = [self.reason, f"{self.request} was not sent"]

@@ -10,8 +10,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 import wrapt
@@ -19,7 +20,7 @@ from opentelemetry import context
 
 from otel_cost.attribution import Budget, Inherited, inherit, inside, payer_of, payer_of_context
 from otel_cost.containment import contained, count
-from otel_cost.errors import ConfigError
+from otel_cost.errors import BudgetExceeded, ConfigError
 from otel_cost.ledger.open import LEDGER
 from otel_cost.process import at_server_start, carried, inherited_trace, is_server, script_name
 
@@ -50,6 +51,7 @@ def follow() -> None:
     wrapt.wrap_function_wrapper("subprocess", "Popen.__init__", _start_program)
     wrapt.register_post_import_hook(_hook_processes, "multiprocessing.process")
     wrapt.register_post_import_hook(_hook_pools, "concurrent.futures.process")
+    wrapt.register_post_import_hook(_hook_workers, "multiprocessing.pool")
     if hasattr(os, "register_at_fork"):
         with suppress(ImportError):
             import otel_cost.ledger.sqlite  # noqa: F401 (hooks run last first: its files close after ours)
@@ -191,6 +193,54 @@ def _hook_pools(module: Any) -> None:
 
     with contained("follow pools of processes"):
         wrapt.wrap_function_wrapper(module, "ProcessPoolExecutor.submit", submit)
+
+
+# --- workers of multiprocessing.pool ----------------------------------------------------------------------
+
+
+def _hook_workers(module: Any) -> None:
+    """Have refusals come out of pools as errors do: a worker only knows what to do with an `Exception`."""
+
+    def submit(
+        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if _guard() is None:
+            return wrapped(*args, **kwargs)
+        if "func" in kwargs:
+            return wrapped(*args, **{**kwargs, "func": partial(carried_out, kwargs["func"])})
+        at = _TASK[wrapped.__name__]
+        return wrapped(*args[:at], partial(carried_out, args[at]), *args[at + 1 :], **kwargs)
+
+    def take(
+        wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        index, (is_done, value) = args
+        result = (False, value.exceeded) if isinstance(value, CarriedOut) else (is_done, value)
+        return wrapped(index, result)
+
+    with contained("follow multiprocessing's pools"):
+        for kind in ("ApplyResult", "MapResult", "IMapIterator", "IMapUnorderedIterator"):
+            wrapt.wrap_function_wrapper(module, f"{kind}._set", take)
+        for name in _TASK:
+            wrapt.wrap_function_wrapper(module, f"Pool.{name}", submit)
+
+
+_TASK = {"apply_async": 0, "_guarded_task_generation": 1}
+"""Where what each task calls stands among the arguments of those of a pool's methods that make tasks."""
+
+
+class CarriedOut(NamedTuple):
+    """What a task returns that was refused a call."""
+
+    exceeded: BudgetExceeded
+
+
+def carried_out(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a task of a pool; return a refusal as a value, which is raised where the result is taken."""
+    try:
+        return call(*args, **kwargs)
+    except BudgetExceeded as exceeded:
+        return CarriedOut(exceeded)
 
 
 # --- in the child -----------------------------------------------------------------------------------------

@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from decimal import Decimal
+from functools import partial
 from multiprocessing import forkserver
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from opentelemetry import context, propagate, trace
 
 from otel_cost import execution
 from otel_cost.budgets import Policy
+from otel_cost.errors import BudgetExceeded
 from otel_cost.fake_provider import FakeProvider, Reply
 from otel_cost.guard import Guard, children, clients
 from otel_cost.ledger.memory import MemoryLedger
@@ -111,6 +115,67 @@ def test_a_task_of_a_pool_belongs_to_whoever_submits_it(method: str, guard: Guar
             second = pool.submit(workers.who).result()
     assert first[1:] == ("one", "search")
     assert second == (first[0], "two", "ads")
+
+
+POOLS: dict[str, Callable[[], Any]] = {
+    "threads": lambda: ThreadPool(2),
+    **{method: partial(multiprocessing.get_context(method).Pool, 2) for method in METHODS},
+}
+WAYS: dict[str, Callable[[Any, str], object]] = {
+    "map": lambda pool, url: pool.map(workers.pay, [url] * 4, chunksize=1),
+    "map in chunks": lambda pool, url: pool.map(workers.pay, [url] * 4),
+    "starmap": lambda pool, url: pool.starmap(workers.pay, [(url, "gpt-4o")] * 4),
+    "imap": lambda pool, url: list(pool.imap(workers.pay, [url] * 4)),
+    "imap in chunks": lambda pool, url: list(pool.imap(workers.pay, [url] * 4, 2)),
+    "imap_unordered": lambda pool, url: list(pool.imap_unordered(workers.pay, [url] * 4)),
+    "apply": lambda pool, url: [pool.apply(workers.pay, (url,)) for _ in range(4)],
+    "apply_async": lambda pool, url: [pool.apply_async(workers.pay, (url,)).get(60) for _ in range(4)],
+    "apply_async by name": lambda pool, url: [
+        pool.apply_async(func=workers.pay, args=(url,)).get(60) for _ in range(4)
+    ],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", POOLS)
+def test_a_refusal_comes_out_of_a_pool(kind: str, way: str, guard: Guard, provider: FakeProvider) -> None:
+    """Of multiprocessing's too, which wait for ever where a worker ends otherwise; other errors stay."""
+    with execution("run", budget_usd="0.25"), POOLS[kind]() as pool:
+        with pytest.raises(BudgetExceeded) as refused:
+            WAYS[way](pool, provider.openai_url)
+        assert pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
+        with pytest.raises(LookupError, match="nothing there"):
+            pool.apply(workers.fail)
+    told = refused.value
+    assert (told.execution_id, told.kind, told.limit_usd) == ("run", "budget_usd", Decimal("0.25"))
+    assert told.spent_usd <= Decimal("0.2")
+    assert spent(guard) == provider.count() == 2
+
+
+def test_a_pool_tells_its_callback_of_a_refusal(guard: Guard, provider: FakeProvider) -> None:
+    """As of any error, and says that the task did not succeed."""
+    errors: list[BaseException] = []
+    with execution("run", budget_usd=0), ThreadPool(1) as pool:
+        result = pool.apply_async(workers.pay, (provider.openai_url,), error_callback=errors.append)
+        result.wait(60)
+        assert not result.successful()
+    assert [type(error) for error in errors] == [BudgetExceeded]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_executor_of_processes_goes_on_after_a_refusal(
+    method: str, guard: Guard, provider: FakeProvider
+) -> None:
+    """The refusal, with all it tells, is what the task's `result()` raises; the workers take other tasks."""
+    made = multiprocessing.get_context(method)
+    with execution("run", budget_usd="0.15"), ProcessPoolExecutor(1, mp_context=made) as pool:
+        assert pool.submit(workers.pay, provider.openai_url).result() == "gpt-4o"
+        with pytest.raises(BudgetExceeded, match=r"may spend \$0.1500") as refused:
+            pool.submit(workers.pay, provider.openai_url).result()
+        assert pool.submit(abs, -1).result() == 1
+    assert refused.value.spent_usd == Decimal("0.1")
+    assert refused.value.last_calls == ("gpt-4o $0.100000",)
+    assert spent(guard) == provider.count() == 1
 
 
 @pytest.fixture
