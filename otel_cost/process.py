@@ -79,6 +79,8 @@ SERVER_ENTRIES = (
     ("gunicorn.app.base", "BaseApplication.run"),
     ("waitress", "serve"),
     ("socketserver", "BaseServer.serve_forever"),
+    ("gevent.baseserver", "BaseServer.serve_forever"),
+    ("eventlet.wsgi", "server"),
 )
 """Where a script becomes a server: module and callable."""
 
@@ -232,7 +234,7 @@ def _server_hook(leave: Callable[[], None], entry: str) -> Callable[[Any], None]
         wrapped: Callable[..., Any], instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         with contained("leave the root span"):
-            if threading.current_thread() is threading.main_thread():
+            if _is_main_thread():
                 leave()
             else:
                 context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
@@ -243,6 +245,12 @@ def _server_hook(leave: Callable[[], None], entry: str) -> Callable[[Any], None]
             wrapt.wrap_function_wrapper(module, entry, serve)
 
     return hook
+
+
+def _is_main_thread() -> bool:
+    """Return whether this is the main thread, which eventlet has a second object for."""
+    main = threading.main_thread()
+    return threading.current_thread() is main or threading.get_native_id() == main.native_id
 
 
 class Ending:

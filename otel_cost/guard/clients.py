@@ -22,7 +22,7 @@ from otel_cost import second_line
 from otel_cost.budgets import OFF, Policy
 from otel_cost.containment import contained, count, elsewhere
 from otel_cost.errors import BudgetExceeded
-from otel_cost.guard import Guard, Ticket, children, default_guard
+from otel_cost.guard import Guard, Ticket, children, default_guard, greenlets
 from otel_cost.guard.answers import Reader, read_answer
 from otel_cost.guard.bodies import Body, Field, Form, read_body
 from otel_cost.guard.calls import ModelCall, Told, recognise, told_by
@@ -49,6 +49,8 @@ def install(guard: Guard) -> None:
     second_line.in_force[:] = [guard.unmetered]
     with contained("carry budgets into threads"):
         _follow_threads()
+    with contained("carry budgets into greenlets"):
+        greenlets.follow()
     with contained("carry budgets into child processes"):
         children.follow()
     with _install_lock:
