@@ -44,7 +44,7 @@ from otel_cost.budgets import (
 from otel_cost.charging import BILLING_PROVIDERS
 from otel_cost.containment import contained, count, elsewhere
 from otel_cost.detectors import LIMIT, Exchange, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
-from otel_cost.errors import BudgetExceeded, UnknownModelError
+from otel_cost.errors import BudgetExceeded, ConfigError, UnknownModelError
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, asks_to_think, thinks
 from otel_cost.guard.calls import EMBEDDINGS, MEDIA, ModelCall, unseen
@@ -58,7 +58,7 @@ from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
 from otel_cost.guard.untold import NOTHING as NOTHING_UNTOLD
 from otel_cost.guard.untold import untold, usage_attributes
-from otel_cost.ledger import Hold, Ledger, Refusal, Tally
+from otel_cost.ledger import Balance, Hold, Ledger, Refusal, Tally
 from otel_cost.money import PICO, to_picousd
 from otel_cost.policy_values import EVERYONE
 from otel_cost.pricing import PriceBook, process_book
@@ -325,8 +325,17 @@ class Guard:
             logger.info("%s may now spend $%.4f; $%.4f is spent", scope, usd(limit_picousd), usd(settled))
 
     def approve(self, execution_id: str, limit_picousd: int) -> None:
-        """Change the limit of an execution, and forget that it was to end."""
+        """Change the limit of an execution, and forget that it was to end.
+
+        Raises:
+            ConfigError: This process knows of no such execution.
+        """
         scope = f"execution:{execution_id}"
+        if self.ledger.balance(scope) == Balance(None, 0, 0) and self.records.doom_of(execution_id) is None:
+            raise ConfigError(
+                f"no execution {execution_id!r} has a limit or spent anything in this process, so nothing is "
+                "approved; write the id or the scope that BudgetExceeded names"
+            )
         self.ledger.limit(scope, limit_picousd)
         self.records.forgive(execution_id, scope)
         balance = self.ledger.balance(scope)

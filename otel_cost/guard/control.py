@@ -67,7 +67,8 @@ def approve(execution_id: str, *, budget_usd: Decimal | str | float) -> None:
         budget_usd: What it may spend in all, in USD.
 
     Raises:
-        ConfigError: The budget is not an amount of USD, or no guard is in force in this process.
+        ConfigError: The budget is not an amount of USD, no guard is in force in this process, or it has not
+            seen this execution.
     """
     limit_picousd = budget_picousd(budget_usd)
     guard = clients.current()

@@ -698,6 +698,19 @@ def test_what_cannot_be_approved() -> None:
         otel_cost.approve("run", budget_usd="much")
 
 
+def test_an_execution_that_nobody_has_seen_is_not_approved(provider: FakeProvider) -> None:
+    """A mistyped id is an error, and gives nobody a limit; an execution with one is known before it calls."""
+    guard = guard_of()
+    with execution("run", budget_usd="0"):
+        with pytest.raises(ConfigError, match=r"no execution 'rnu' .* write the id or the scope"):
+            otel_cost.approve("rnu", budget_usd="1")
+        otel_cost.approve("run", budget_usd="0.15")
+        send(provider)
+    with execution("rnu"):
+        send(provider)
+    assert guard.ledger.balance("execution:rnu").limit_picousd is None
+
+
 # --- streams ----------------------------------------------------------------------------------------------
 
 

@@ -111,6 +111,22 @@ def test_limits_of_an_agent(provider: FakeProvider) -> None:
             call(provider)
 
 
+def test_limits_on_the_steps_of_a_sub_agent(provider: FakeProvider) -> None:
+    """They are compared with what the whole execution did; an execution of its own has its own count."""
+    guard = guard_of(agents={"planner": {"max_model_calls": 2}})
+    with execution("run", agent="boss"):
+        for _ in range(3):
+            call(provider)
+        with execution(agent="planner"), pytest.raises(BudgetExceeded, match="model call 4, where 2"):
+            call(provider)
+        with execution("planner-1", agent="planner"):
+            for _ in range(2):
+                call(provider)
+            with pytest.raises(BudgetExceeded, match="model call 3, where 2"):
+                call(provider)
+    assert guard.ledger.balance("execution:run").settled_picousd == 5 * 21 * 10**6
+
+
 def test_how_deep_agents_nest(provider: FakeProvider) -> None:
     """A sub-agent below the deepest level sends nothing."""
     guard_of(max_depth=1)
