@@ -23,7 +23,9 @@ from otel_cost.providers import (
     HOSTS,
     PASS_THROUGH,
     PROVIDERS,
+    SELF_HOSTED,
     TOLD_BY_MODEL,
+    UNLISTED,
     VENDORS,
     canonical_provider,
     provider_regexp,
@@ -405,6 +407,17 @@ def resolve_provider(provider: str, model: str) -> str | None:
     """Return the provider that a span's provider, or else the path of its model, names, or None."""
     named = _named_providers(f"{provider}/{model}".lower().strip().split("/"))
     return min(named, key=lambda name: (name not in HOSTS, named[name]), default=None)
+
+
+@lru_cache(maxsize=1024)
+def why_unpriced(provider: str, model: str) -> str:
+    """Say in a few words why a model has no price, and what helps where its host is the reason."""
+    host = resolve_provider(provider, model)
+    if host in UNLISTED:
+        return f"the prices of {host} are not known: give them in a price file"
+    if host in SELF_HOSTED:
+        return f"{host} has no list price: say in a price file what it costs you, or 0"
+    return "no price for this model"
 
 
 def _renamed(models: Mapping[str, Any], owner: str, taken: set[str]) -> dict[str, Any]:

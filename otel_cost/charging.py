@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from otel_cost.catalogue import why_unpriced
 from otel_cost.errors import UnknownModelError
 from otel_cost.money import to_picousd
 from otel_cost.pricing import Charge, PriceBook, PriceStatus
@@ -63,7 +64,7 @@ def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:
         if reading.marks and reading.is_estimate and listed.status == "priced":
             return listed._replace(status="estimated", reason=", ".join(reading.marks))
         return listed
-    return _unpriced("no price for this model" if model else "no model on the span")
+    return _unpriced(why_unpriced(reading.provider, model) if model else "no model on the span")
 
 
 def _unpriced(reason: str) -> Charge:

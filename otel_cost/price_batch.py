@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-from otel_cost.catalogue import resolve_provider
+from otel_cost.catalogue import resolve_provider, why_unpriced
 from otel_cost.charging import BILLING_PROVIDERS, billed_usd
 from otel_cost.errors import OtelCostError, UnknownModelError, UsageError
 from otel_cost.money import usd_text
@@ -78,7 +78,7 @@ def _listed(book: PriceBook, call: Mapping[str, Any], model: str, provider: str,
             counts, model=model, provider=provider or None, at=at, service_tier=tier or None, summed=summed
         )
     except UnknownModelError:
-        return Charge("unpriced", None, None, "no price for this model", counts)
+        return Charge("unpriced", None, None, why_unpriced(provider, model), counts)
 
 
 def moment(value: object) -> datetime:

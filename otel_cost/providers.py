@@ -4,6 +4,73 @@ from __future__ import annotations
 
 import re
 
+UNLISTED: dict[str, str] = {
+    "aihubmix": "aihubmix",
+    "alibaba": "alibaba* alibabacloud* aliyun* bailian dashscope* chattongyi tongyi qwencloud "
+    "qwen_ai_platform",
+    "anyscale": "anyscale* chatanyscale",
+    "baidu": "baidu* qianfan* wenxin",
+    "chutes": "chutes*",
+    "clarifai": "clarifai*",
+    "coralbricks": "coralbricks",
+    "crusoe": "crusoe*",
+    "darkbloom": "darkbloom",
+    "deepinfra": "deepinfra* deep_infra chatdeepinfra",
+    "featherless": "featherless* featherless-ai featherless_ai",
+    "friendli": "friendli* friendliai*",
+    "github": "github github_models github-models",
+    "gmi": "gmi gmi_cloud gmicloud",
+    "heroku": "heroku*",
+    "huggingface": "huggingface hugging_face huggingfacehub huggingface_hub huggingface_endpoint "
+    "chathuggingface",
+    "hyperbolic": "hyperbolic*",
+    "inferenceapis": "inferenceapis",
+    "lambda": "lambda_ai lambda-ai lambda.ai lambdaai lambdalabs",
+    "lepton": "lepton* leptonai*",
+    "libertai": "libertai",
+    "nebius": "nebius*",
+    "nscale": "nscale*",
+    "nvidia": "nvidia* chatnvidia",
+    "openinfer": "openinfer",
+    "oracle": "oci* oracle*",
+    "parasail": "parasail*",
+    "pinstripes": "pinstripes",
+    "predibase": "predibase*",
+    "replicate": "replicate*",
+    "sagemaker": "sagemaker*",
+    "sambanova": "sambanova* sambanovacloud* sambastudio chatsambanova chatsambanovacloud",
+    "scaleway": "scaleway*",
+    "scx-ai": "scx-ai scx_ai",
+    "siliconflow": "siliconflow* siliconcloud",
+    "snowflake": "snowflake* snowflakecortex chatsnowflakecortex",
+    "tencent": "tencent* hunyuan",
+    "tensormesh": "tensormesh",
+    "volcengine": "volcengine* volcano byteplus*",
+    "wandb": "wandb",
+    "watsonx": "watsonx* ibm ibm.watsonx ibm.watsonx.ai chatwatsonx",
+}
+"""Hosts of others' models whose own prices are not in the catalogue, as LiteLLM, LangChain, pydantic-ai and
+the semantic conventions name them."""
+
+SELF_HOSTED: dict[str, str] = {
+    "docker_model_runner": "docker_model_runner",
+    "gpt4all": "gpt4all",
+    "koboldcpp": "koboldcpp",
+    "llama.cpp": "llama.cpp llama-cpp llama_cpp llamacpp chatllamacpp llama-cpp-python",
+    "llamafile": "llamafile",
+    "lmstudio": "lmstudio* lm_studio lm-studio",
+    "localai": "localai",
+    "mlx": "mlx mlx_lm mlx-lm chatmlx",
+    "ollama": "ollama* chatollama ollama_chat",
+    "oobabooga": "oobabooga",
+    "sglang": "sglang*",
+    "tgi": "tgi text-generation-inference text_generation_inference",
+    "triton": "triton*",
+    "vllm": "vllm* hosted_vllm chatvllm vllmopenai",
+    "xinference": "xinference*",
+}
+"""Servers of models that people run themselves: what a token costs there, only they know."""
+
 HOSTS: dict[str, str] = {
     "openrouter": "openrouter* open-router open_router",
     "azure": "azure* az* azureopenai azureai azurechatopenai azureaiinference",
@@ -38,6 +105,8 @@ HOSTS: dict[str, str] = {
     "quicksilverpro": "quicksilverpro quicksilver",
     "typesafe": "typesafe",
     "openai-decisions": "openai-decisions",
+    **UNLISTED,
+    **SELF_HOSTED,
 }
 """Providers that host models, of others mostly: what they do not list is not priced by its maker's list.
 
@@ -140,8 +209,8 @@ _WHOLE, _FAMILIES = _names()
 def canonical_provider(name: str) -> str | None:
     """Return the provider that a name in lower case means, or None where the name is not a provider's.
 
-    Frameworks and gateways (`langchain`, `litellm`, `strands-agents`, `unknown`) are no providers: they say
-    who sent the request, not who bills for it.
+    Frameworks and plain gateways (`langchain`, `litellm`, `strands-agents`, `unknown`) are no providers: they
+    say who sent the request, not who bills for it.
     """
     return _WHOLE.get(name) or _FAMILIES.get(_SEPARATORS.split(name, maxsplit=1)[0])
 

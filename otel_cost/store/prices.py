@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from otel_cost.rates import PRICED_UNITS
@@ -82,7 +83,11 @@ def push(client: Client, book: PriceBook) -> BookChange:
     """
     patterns = [pattern_row(row) for row in book.pattern_rows()]
     rates, tools = _rates_of(book), _tools_of(book)
-    if _pushed(client) == book.version and _counts(client) == (len(rates), len(tools)):
+    if (
+        _pushed(client) == book.version
+        and _counts(client) == (len(rates), len(tools))
+        and _pushed_names(client) == _fingerprint(patterns)
+    ):
         return BookChange(book.version, book.version, [])
     found = compare(client, book)
     _note(client, found)
@@ -194,6 +199,20 @@ def _counts(client: Client) -> tuple[int, int]:
         "SELECT (SELECT count() FROM prices), (SELECT count() FROM tool_prices)"
     ).result_rows
     return int(counts[0]), int(counts[1])
+
+
+def _pushed_names(client: Client) -> str:
+    """Return the fingerprint of the patterns in the table: versions of the package read names differently."""
+    asked = (
+        "SELECT lower(hex(SHA256(arrayStringConcat(arrayMap(row -> row.2, arraySort(groupArray("
+        "(id, concat(regexp, '\\t', arrayStringConcat(values, '\\t')))))), '\\n')))) FROM model_patterns"
+    )
+    return str(client.query(asked).result_rows[0][0])
+
+
+def _fingerprint(patterns: Iterable[tuple[Any, ...]]) -> str:
+    lines = ("\t".join([regexp, *values]) for _, _, regexp, _, values in patterns)
+    return sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _pushed(client: Client) -> str:

@@ -75,6 +75,19 @@ def test_a_push_tells_and_keeps_what_it_changes(store: Store, books: dict[str, P
     assert json.loads(changes(store, "tool")[1]["old"])["usd_per_call"] == "0.008"
 
 
+def test_names_that_another_version_reads_differently_are_pushed(
+    store: Store, books: dict[str, PriceBook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same prices with other rules for names are pushed again, so that a new version's rules hold."""
+    book = books["old"]
+    rows = list(book.pattern_rows())
+    store.push_prices(book)
+    monkeypatch.setattr(book, "pattern_rows", lambda: [rows[0]._replace(regexp="^nothing$"), *rows[1:]])
+    assert store.push_prices(book).changes == []
+    first = store.sql("SELECT regexp FROM model_patterns ORDER BY id LIMIT 1", fmt="TabSeparatedRaw")
+    assert first.strip() == b"^nothing$"
+
+
 def test_a_price_file_takes_the_place_of_the_catalogue(store: Store, tmp_path: Path) -> None:
     """Nothing of a covered model is left, its rates for service tiers included: SQL and Python agree."""
     file = tmp_path / "own.yaml"

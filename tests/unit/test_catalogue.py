@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from otel_cost.catalogue import PatternRow
+from otel_cost.catalogue import PatternRow, why_unpriced
 from otel_cost.pricing import PriceBook
 from otel_cost.providers import PROVIDERS, canonical_provider, provider_regexp
 from tests.data import lines
@@ -126,6 +126,22 @@ UNPRICED = [
     ("aws", "global.openai.gpt-5.4"),
     ("aws", "arn:aws:bedrock:us-east-1:1:provisioned-model/abc123"),
     ("litellm", "huggingface/meta-llama/Llama-3.1-8B-Instruct"),
+    ("ollama", "deepseek-r1"),
+    ("", "ollama/mistral:latest"),
+    ("hosted_vllm", "mistralai/Mistral-Nemo-Instruct-2407"),
+    ("lm_studio", "openai/gpt-oss-20b"),
+    ("llama.cpp", "gpt-oss-120b"),
+    ("", "sambanova/DeepSeek-V3.2"),
+    ("litellm", "replicate/openai/gpt-oss-120b"),
+    ("snowflake", "claude-4-opus"),
+    ("snowflake.cortex", "claude-4-sonnet"),
+    ("deepinfra", "anthropic/claude-3-7-sonnet-latest"),
+    ("nebius", "deepseek-ai/DeepSeek-R1"),
+    ("ibm.watsonx.ai", "mistralai/mistral-large"),
+    ("dashscope", "deepseek-v4-pro"),
+    ("huggingface", "deepseek-ai/DeepSeek-R1"),
+    ("nvidia_nim", "deepseek-ai/deepseek-r1"),
+    ("github", "gpt-4o"),
     # No names of models.
     ("", ""),
     ("openai", ""),
@@ -169,6 +185,26 @@ def test_names_mean_an_entry(provider: str, model: str, entry_provider: str, ent
 def test_a_doubtful_name_means_nothing(provider: str, model: str) -> None:
     """No price is better than another model's price."""
     assert resolved(provider, model) == ("", "")
+
+
+@pytest.mark.parametrize("provider", ["", "langchain", "litellm", "strands-agents", "pydantic-ai", "unknown"])
+def test_a_framework_is_looked_past(provider: str) -> None:
+    """Who sent the request does not hide who sells the model."""
+    assert resolved(provider, "deepseek-chat") == ("deepseek", "deepseek-chat")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "reason"),
+    [
+        ("sambanova", "DeepSeek-V3.2", "the prices of sambanova are not known: give them in a price file"),
+        ("", "ollama/qwen3", "ollama has no list price: say in a price file what it costs you, or 0"),
+        ("openai", "gpt-9", "no price for this model"),
+        ("langchain", "mystery", "no price for this model"),
+    ],
+)
+def test_a_host_without_prices_says_what_helps(provider: str, model: str, reason: str) -> None:
+    """Unpriced because nobody knows the host's prices, which its customer does."""
+    assert why_unpriced(provider, model) == reason
 
 
 def test_a_derived_entry_says_whose_rates_it_has() -> None:
@@ -251,7 +287,21 @@ def test_every_entry_is_found_under_its_own_name() -> None:
         ("langchain", None),
         ("litellm", None),
         ("strands-agents", None),
+        ("langgraph", None),
+        ("llama_index", None),
+        ("pydantic-ai", None),
+        ("vercel", None),
+        ("gateway", None),
+        ("litellm_proxy", None),
+        ("unknown", None),
+        ("custom_openai", None),
         ("", None),
+        ("ollama_chat", "ollama"),
+        ("sambanova.chat", "sambanova"),
+        ("nvidia_nim", "nvidia"),
+        ("ibm.watsonx.ai", "watsonx"),
+        ("github_copilot", "github-copilot"),
+        ("huggingface_together", "huggingface_together"),
     ],
 )
 def test_provider_names(name: str, provider: str | None) -> None:

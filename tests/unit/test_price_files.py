@@ -138,6 +138,25 @@ def test_a_deployment_is_priced_as_its_model(book: Any) -> None:
     assert cost(own, arn, "aws.bedrock") == Decimal("5.5")
 
 
+def test_a_host_without_prices_is_priced_by_its_customer(book: Any) -> None:
+    """What Ollama serves costs what the price file says, also nothing; nothing else makes it free."""
+    own = book(
+        """
+        models:
+          - provider: ollama
+            model: deepseek-r1
+            rates: {input_usd_per_mtok: 0, output_usd_per_mtok: 0}
+          - provider: SambaNova
+            model: DeepSeek-V3.2
+            rates: {input_usd_per_mtok: 3, output_usd_per_mtok: 4.5}
+        """
+    )
+    assert cost(own, "deepseek-r1", "ollama") == cost(own, "ollama/deepseek-r1:latest", "litellm") == 0
+    assert cost(own, "sambanova/DeepSeek-V3.2") == 3
+    with pytest.raises(UnknownModelError):
+        cost(own, "mistral-nemo", "ollama")
+
+
 def test_a_discount_lowers_the_cost_and_not_the_list_price(book: Any) -> None:
     """15 % off at one provider, 50 % for one model; GPT-4o lists at 2.50, o3 at 2, both per million."""
     own = book(
