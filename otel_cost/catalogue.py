@@ -42,14 +42,17 @@ MAKER = (
 ARN = r"arn:aws[a-z-]*:bedrock:[^/]*"
 
 VERSION = (
-    r"(?:[-@](?:latest|default|20[0-9]{6}|20[0-9]{2}-[0-9]{2}-[0-9]{2}|00[0-9]|v[0-9]+)|:[0-9]+|:latest)"
+    r"(?:[-@](?:latest|default|20[0-9]{6}|20[0-9]{2}-[0-9]{2}-[0-9]{2}|00[0-9]|v[0-9]+)|:[0-9]+|:latest"
+    r"|\[1m\])"
 )
-"""What may follow a known name without making it another model: dates and versions."""
+"""What may follow a known name without making it another model: dates, versions, and Claude Code's sign for a
+context of a million tokens, where the size of each request decides its rates
+(https://code.claude.com/docs/en/model-config)."""
 
 STAGE = (
     r"(?:[-@:./_](?:latest|default|preview|exp|experimental|beta|stable|thinking|instruct|customtools|hf|0"
     r"|[0-9]{3,4}|[0-9]{6}|20[0-9]{6}|[0-9]{2}-[0-9]{2}|[0-9]{2}-20[0-9]{2}|20[0-9]{2}-[0-9]{2}-[0-9]{2}"
-    r"|v[0-9]+(?:[.:][0-9]+)*)|:[0-9]+)"
+    r"|v[0-9]+(?:[.:][0-9]+)*)|:[0-9]+|\[1m\])"
 )
 """As `VERSION`, after a name that the catalogue gives as the start of several: release stages too."""
 

@@ -100,6 +100,17 @@ NAMES = [
     ("openai", "ft:gpt-4.1-2025-04-14:org:suffix:id", "openai", "ft:gpt-4.1"),
     ("openai", "ft:gpt-5:org::id", "openai", "gpt-5:fine-tuned"),
     ("openai", "text-embedding-3-small", "openai", "text-embedding-3-small"),
+    # Claude Code's names for a context of a million tokens.
+    ("anthropic", "claude-sonnet-4-5[1m]", "anthropic", "claude-sonnet-4-5"),
+    ("anthropic", "claude-sonnet-4-5-20250929[1m]", "anthropic", "claude-sonnet-4-5"),
+    ("", "claude-opus-4-6[1m]", "anthropic", "claude-opus-4-6"),
+    ("vertex_ai", "claude-sonnet-4-5@20250929[1m]", "google", "claude-sonnet-4-5"),
+    (
+        "aws.bedrock",
+        "global.anthropic.claude-opus-4-6-v1[1m]",
+        "aws",
+        "global.anthropic.claude-opus-4-6-v1:0",
+    ),
 ]
 
 UNPRICED = [
@@ -112,6 +123,8 @@ UNPRICED = [
     ("anthropic", "claude-opus-4-8-1"),
     ("anthropic", "claude-haiku-4-5-mini"),
     ("anthropic", "claude-sonnet-4-6-fast"),
+    ("anthropic", "claude-sonnet-4-5[2m]"),
+    ("anthropic", "[1m]"),
     ("deepseek", "deepseek-v4-flash-vision-exp"),
     ("deepseek", "deepseek-chat-lite"),
     ("azure", "o4-mini-ultra"),
