@@ -2,11 +2,11 @@
 -- span of the day before.
 -- Grain:     writes every row of these days anew
 -- Target:    execution_days
--- Source:    charges FINAL, trace_links FINAL
+-- Source:    charges FINAL, trace_links FINAL, dropped_days
 -- Read by:   Store.roll, and a refreshable view on servers
 -- The spans of an execution are those that name it, and where none is named, those of the trace: of the day and of the one
 -- before. Where two began or ended at once a hash of the span id decides. Executions that are there and have no charge any
--- more are written as deleted.
+-- more are written as deleted. A day after whose charges were dropped keeps what it has.
 INSERT INTO execution_days
 (
     utc_day,
@@ -49,8 +49,9 @@ INSERT INTO execution_days
 WITH
     days AS
     (
-        SELECT DISTINCT arrayJoin([utc_day, utc_day + 1]) AS utc_day
-        FROM rolling_days
+        SELECT DISTINCT arrayJoin([rolling.utc_day, rolling.utc_day + 1]) AS utc_day
+        FROM rolling_days AS rolling
+        WHERE utc_day NOT IN (SELECT dropped_days.utc_day FROM dropped_days)
     ),
     charged AS
     (

@@ -1,9 +1,10 @@
 -- baselines: how many executions of each agent and feature began in each hour of a pass's days, and of what size.
 -- Grain:     writes every row of these days anew
 -- Target:    baselines
--- Source:    execution_days FINAL, decisions FINAL, time_zones_dictionary
+-- Source:    execution_days FINAL, decisions FINAL, time_zones_dictionary, dropped_days
 -- Read by:   Store.roll, and a refreshable view on servers
--- Keys that are there and have no execution any more are written as deleted.
+-- Keys that are there and have no execution any more are written as deleted. A day after whose charges were dropped keeps
+-- what it has.
 INSERT INTO baselines
 (
     utc_day,
@@ -31,8 +32,9 @@ INSERT INTO baselines
 WITH
     days AS
     (
-        SELECT DISTINCT arrayJoin([utc_day, utc_day + 1]) AS utc_day
-        FROM rolling_days
+        SELECT DISTINCT arrayJoin([rolling.utc_day, rolling.utc_day + 1]) AS utc_day
+        FROM rolling_days AS rolling
+        WHERE utc_day NOT IN (SELECT dropped_days.utc_day FROM dropped_days)
     )
 SELECT
     utc_day,

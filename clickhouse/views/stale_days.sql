@@ -1,9 +1,9 @@
 -- stale_days: days for which spans came since they were rolled up.
 -- Grain:     one row per UTC day
--- Source:    system.parts of charges and trace_links, rollup_states
+-- Source:    system.parts of charges and trace_links, rollup_states, dropped_days
 -- Read by:   rollups/1_rolling_days.sql, Store.roll, otel-cost doctor. On a cluster each node has its own
 -- parts counts what was ever added to the day: an insert adds to it, and a merge leaves it as it is. A day of which charges
--- were dropped since has fewer, or does not begin where it began, and its totals stay as they were.
+-- were dropped since is left as it is.
 CREATE OR REPLACE VIEW stale_days
 AS
 SELECT
@@ -28,12 +28,11 @@ LEFT JOIN
 (
     SELECT
         utc_day,
-        argMax(parts, version) AS parts,
-        argMax(first_part, version) AS first_part
+        argMax(parts, version) AS parts
     FROM rollup_states
     GROUP BY utc_day
 ) AS rolled
     ON rolled.utc_day = added.utc_day
 WHERE added.parts[1] > 0
-    AND (empty(rolled.parts) OR (added.parts[1] >= rolled.parts[1] AND added.first_part <= rolled.first_part))
+    AND added.utc_day NOT IN (SELECT utc_day FROM dropped_days)
     AND (added.parts[1] > rolled.parts[1] OR added.parts[2] > rolled.parts[2]);

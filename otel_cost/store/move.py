@@ -101,6 +101,8 @@ def move(source: Store, target: Store, report: Report) -> list[Moved]:
         done += part.rows
         report(part, done, total)
     moved = _compared(source, target)
+    with target.nodes("move") as nodes:
+        nodes[0].command(_sql("note_dropped_days"))
     for table in MOVED:
         _on_nodes(target, f"DROP TABLE {STAGED}{table}")
     return moved
@@ -192,7 +194,7 @@ def _take_out(target: Store, part: Partition) -> None:
     _on_nodes(target, f"ALTER TABLE {part.table} DROP PARTITION ID '{part.partition_id}'")
     with target.nodes("move") as nodes:
         for node in nodes:
-            rollups.forget(node)
+            rollups.forget_all(node)
 
 
 def _copy(source: Store, target: Store, part: Partition, fingerprint: tuple[int, int]) -> None:

@@ -24,6 +24,14 @@ DEADLINE_S = 300.0
 _INSERT = re.compile(r"INSERT INTO (\w+)\s*\((.*?)\)\s*(?=SELECT|WITH)", re.S)
 SETTINGS = "SETTINGS " + ", ".join(f"{name} = {value}" for name, value in FINAL.items())
 """What every view of a server that reads `charges FINAL` says, as each of our connections does."""
+_FORGET = """
+INSERT INTO rollup_states (utc_day, parts, first_part, version)
+SELECT utc_day, [0, 0], argMax(first_part, version), toUnixTimestamp64Micro(now64(6))
+FROM rollup_states
+WHERE utc_day NOT IN (SELECT utc_day FROM dropped_days)
+GROUP BY utc_day
+"""
+"""Notes of each day that none of its parts are rolled up."""
 _REPLACED = "rolling_days"
 """The target that a pass begins with, written in place of what was there."""
 
@@ -44,7 +52,17 @@ def roll(client: Client, place: Embedded | Server) -> int:
 
 
 def forget(client: Client) -> None:
-    """Have the next pass make every day anew that has charges. One that is at work notes nothing."""
+    """Have the next pass make every day anew that has all its charges. One that is at work notes nothing.
+
+    What is known of days whose charges were dropped stays, and so does where the others begin: that tells
+    whether their charges are dropped before the next pass.
+    """
+    client.command("TRUNCATE TABLE rolling_days")
+    client.command(_FORGET)
+
+
+def forget_all(client: Client) -> None:
+    """Have the next pass make every day anew that has charges, also where they were put in a second time."""
     client.command("TRUNCATE TABLE rolling_days")
     client.command("TRUNCATE TABLE rollup_states")
 

@@ -246,6 +246,80 @@ def test_a_day_outlives_its_charges(store: Store) -> None:
     assert _said(store) == before
 
 
+KEPT = ("execution_days", "baselines", "spend_hours", "spend_days", "user_spend_days")
+
+
+def _kept(store: Store, day: str) -> dict[str, str]:
+    """Return every total of a day, but for its versions."""
+    columns = "COLUMNS('^(execution_id|hour|day|feature|user_id|executions|model_calls|calls|cost_usd)$')"
+    return {
+        table: store.sql(
+            f"SELECT {columns} FROM {table} FINAL WHERE utc_day = '{day}' ORDER BY ALL", fmt="TSV"
+        ).decode()
+        for table in KEPT
+    }
+
+
+def _drop_day(store: Store, day: str) -> None:
+    """Drop a day as retention does."""
+    on_every_node(
+        store, *(f"ALTER TABLE {table} DROP PARTITION '{day}'" for table in ("charges", "trace_links"))
+    )
+
+
+QUIET = [Call(n, n, moment(f"2026-06-10 09:{n:02}")) for n in range(10)]
+"""Ten calls on a day, and none on the day before."""
+
+
+def test_a_late_span_of_the_day_before_leaves_a_dropped_day(store: Store) -> None:
+    """A day whose charges were dropped keeps executions and baselines when the day before is rolled up."""
+    _deliver(store, [*QUIET, Call(50, 50, moment("2026-07-10 09:00"))])
+    store.roll()
+    before = _kept(store, "2026-06-10")
+    assert all(before.values())
+    _drop_day(store, "2026-06-10")
+    _deliver(store, [Call(99, 99, moment("2026-06-09 23:00"))])
+    store.roll()
+    assert _kept(store, "2026-06-10") == before
+    assert store.sql("SELECT sum(model_calls) FROM executions", fmt="TSV") == b"12\n"
+
+
+@pytest.mark.parametrize("is_dropped_first", [True, False])
+def test_a_late_span_leaves_a_dropped_day_that_was_forgotten(store: Store, is_dropped_first: bool) -> None:
+    """`roll --again` knows of which days charges were dropped, before it or between it and its pass."""
+    _deliver(store, [*QUIET, Call(50, 50, moment("2026-07-10 09:00"))])
+    store.roll()
+    before = _kept(store, "2026-06-10")
+    if is_dropped_first:
+        _drop_day(store, "2026-06-10")
+        store.forget_rollups()
+        store.roll()
+    else:
+        store.forget_rollups()
+        _drop_day(store, "2026-06-10")
+    assert _kept(store, "2026-06-10") == before
+    for late in (moment("2026-06-10 23:00"), moment("2026-06-09 23:00")):
+        _deliver(store, [Call(99, late.day, late)])
+        store.roll()
+        assert _kept(store, "2026-06-10") == before
+    assert store.stale_days() == []
+
+
+def test_forgetting_makes_every_day_anew(store: Store) -> None:
+    """After `roll --again` a total that was wrong is right, and every day of it noted as done."""
+    _deliver(store, QUIET)
+    store.roll()
+    before = _kept(store, "2026-06-10")
+    on_every_node(
+        store, "INSERT INTO spend_days SELECT * REPLACE (7 AS calls, version + 1 AS version) FROM spend_days"
+    )
+    assert _kept(store, "2026-06-10") != before
+    store.forget_rollups()
+    assert store.stale_days() == ["2026-06-10"]
+    store.roll()
+    assert (_kept(store, "2026-06-10"), store.stale_days()) == (before, [])
+
+
 def test_reconciling_finds_what_differs(store: Store) -> None:
     """A total that is not the sum of its charges is told, with the dollars."""
     _deliver(store, CALLS[:1])
