@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from opentelemetry import _logs, metrics
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.util.re import parse_env_headers
 
 logger = logging.getLogger("otel_cost")
 
@@ -33,6 +34,41 @@ def endpoint(environ: Mapping[str, str] | None = None) -> str:
         or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         or DEFAULT_ENDPOINT
     )
+
+
+def traces_url(environ: Mapping[str, str] | None = None) -> str:
+    """Return where spans are posted over HTTP: only what is set for traces alone is a whole address."""
+    environ = os.environ if environ is None else environ
+    whole = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return whole or f"{endpoint(environ).rstrip('/')}/v1/traces"
+
+
+def protocol(environ: Mapping[str, str] | None = None) -> str:
+    """Return the protocol that spans are sent with, HTTP where none is asked for."""
+    environ = os.environ if environ is None else environ
+    names = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    return next((environ[name] for name in names if environ.get(name)), "http/protobuf")
+
+
+def headers_in_force(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the headers that go with spans.
+
+    Those of the standard variables, and OTEL_COST_TOKEN where they have no authorization. It is sent to
+    this machine alone: any other address may be somebody else's collector.
+    """
+    environ = os.environ if environ is None else environ
+    names = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+    text = next((environ[name] for name in names if environ.get(name)), "")
+    headers = dict(parse_env_headers(text, liberal=True))
+    token = environ.get("OTEL_COST_TOKEN")
+    if token and "authorization" not in headers and _is_here(endpoint(environ)):
+        headers["authorization"] = f"Bearer {token}"
+    return headers
+
+
+def _is_here(url: str) -> bool:
+    host = urlsplit(url if "//" in url else f"//{url}").hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def is_reachable(url: str, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:
@@ -126,16 +162,39 @@ def guard_default_exporters(provider: object) -> None:
     """Keep exporters that a distribution made for the default endpoint from waiting for a collector.
 
     Where nobody chose an endpoint, probably nobody listens at the default one; the SDK's exporters would log
-    each failure and hold the program up for ten seconds when it ends.
+    each failure and hold the program up for ten seconds when it ends. Whatever the endpoint, a batch takes no
+    longer than one of ours: what listens may not understand, as the port of OTLP/HTTP does not gRPC.
     """
+    for exporter in _otlp_exporters(provider):
+        _limit_time(exporter)
     if any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ):
         return
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    gate = Gate(DEFAULT_GRPC_ENDPOINT if protocol == "grpc" else DEFAULT_ENDPOINT)
+    is_grpc = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc") == "grpc"
+    gate = Gate(DEFAULT_GRPC_ENDPOINT if is_grpc else DEFAULT_ENDPOINT)
+    for exporter in _otlp_exporters(provider):
+        exporter.export = _guarded(exporter.export, gate)
+
+
+def _otlp_exporters(provider: object) -> Iterator[Any]:
+    """Yield the SDK's own exporters of a provider, of log records and of metrics."""
     for holder in _holders(provider):
         exporter = getattr(holder, "_exporter", None)
         if exporter is not None and type(exporter).__name__.startswith("OTLP"):
-            exporter.export = _guarded(exporter.export, gate)
+            yield exporter
+
+
+def _limit_time(exporter: Any) -> None:
+    """Let a batch take no longer than OTEL_COST_FLUSH_TIMEOUT_S, where nobody chose another time."""
+    if _is_timeout_chosen():
+        return
+    holders: tuple[Any, ...] = (exporter, getattr(exporter, "_client", None))
+    for holder in holders:
+        if isinstance(getattr(holder, "_timeout", None), int | float):
+            holder._timeout = min(holder._timeout, _timeout_s())
+
+
+def _is_timeout_chosen() -> bool:
+    return any(f"OTEL_EXPORTER_OTLP_{name}TIMEOUT" in os.environ for name in ("", "TRACES_"))
 
 
 def _holders(provider: object) -> Iterator[object]:
@@ -168,13 +227,12 @@ def _timeout_s() -> int:
 
 def _otlp_exporter() -> SpanExporter:
     """Return the exporter of the protocol asked for, HTTP where none is."""
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
-    )
     arguments: dict[str, Any] = {}
-    if not any(f"OTEL_EXPORTER_OTLP_{name}TIMEOUT" in os.environ for name in ("", "TRACES_")):
+    if headers := headers_in_force():
+        arguments["headers"] = headers
+    if not _is_timeout_chosen():
         arguments["timeout"] = _timeout_s()
-    if protocol == "grpc":
+    if protocol() == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
         return GrpcExporter(**arguments)

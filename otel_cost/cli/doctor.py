@@ -199,13 +199,10 @@ def _switches(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _collector() -> Finding:
-    from otel_cost.exporter import endpoint, is_reachable
+    from otel_cost.cli.probe import probe
 
-    url = endpoint()
-    if is_reachable(url):
-        return Finding("ok", "collector", f"something listens at {url}")
-    remedy = "otel-cost up --background, or set OTEL_EXPORTER_OTLP_ENDPOINT to your collector"
-    return Finding("fail", "collector", f"nothing listens at {url}: spans are lost", remedy)
+    detail, remedy = probe()
+    return Finding("fail" if remedy else "ok", "collector", detail, remedy)
 
 
 def _store(dsn: str | None) -> Iterator[Finding]:

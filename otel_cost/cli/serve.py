@@ -39,6 +39,11 @@ out = console()
 err = console(stderr=True)
 
 JOURNAL = "imports.json"
+HTTP_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"
+BEARER_NEEDED = (
+    "  token      needed by senders and readers: otel-cost run on this machine takes OTEL_COST_TOKEN, "
+    "others OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20<token>"
+)
 
 
 @app.command()
@@ -194,10 +199,10 @@ def _greet(listening: Listening, dsn: str, token: str | None) -> None:
     where = str(place.path) if isinstance(place, Embedded) else repr(place)
     lines = [
         f"otel-cost is up (process {os.getpid()}), spans are kept in {where}",
-        f"  OTLP/HTTP  {host}  (OTEL_EXPORTER_OTLP_ENDPOINT={host})",
+        f"  OTLP/HTTP  {host}  (OTEL_EXPORTER_OTLP_ENDPOINT={host} {HTTP_PROTOCOL})",
         *([f"  OTLP/gRPC  {listening.grpc}"] if listening.grpc else []),
         f"  queries    {host}{PROXY_PATH}  (ClickHouse's HTTP interface, read only)",
-        *(["  token      needed by senders and readers"] if token else []),
+        *([BEARER_NEEDED] if token else []),
         "next: otel-cost run -- python agent.py, then otel-cost top executions; Ctrl-C stops",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

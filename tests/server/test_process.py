@@ -23,6 +23,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
+from otel_cost.cli.serve import BEARER_NEEDED
 from otel_cost.store import open_store
 from tests.server.commands import Up, otel_cost, owner, serving
 from tests.server.harness import request_of
@@ -45,6 +46,13 @@ def up(prepared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def post(up: Up, body: bytes, headers: dict[str, str] = PROTOBUF) -> requests.Response:
     """Send a body of traces."""
     return requests.post(f"{up.http}/v1/traces", data=body, headers=headers, timeout=60)
+
+
+def test_the_greeting_says_what_a_sender_needs(up: Up) -> None:
+    """The address with the protocol: distributions send by gRPC where only the address is set."""
+    (line,) = [line for line in up.lines if "OTLP/HTTP" in line]
+    assert f"OTEL_EXPORTER_OTLP_ENDPOINT={up.http} OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in line
+    assert "authorization=Bearer%20" in BEARER_NEEDED
 
 
 @pytest.mark.parametrize("protocol", ["http", "http-gzip", "grpc"])
