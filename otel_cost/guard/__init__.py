@@ -16,7 +16,8 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import closing
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from opentelemetry import trace
 
@@ -58,7 +59,7 @@ from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
 from otel_cost.guard.untold import NOTHING as NOTHING_UNTOLD
 from otel_cost.guard.untold import untold, usage_attributes
-from otel_cost.ledger import Balance, Hold, Ledger, Refusal, Tally
+from otel_cost.ledger import Balance, Busy, Hold, Ledger, Refusal, Tally
 from otel_cost.money import PICO, to_picousd
 from otel_cost.policy_values import EVERYONE
 from otel_cost.pricing import PriceBook, process_book
@@ -67,7 +68,11 @@ from otel_cost.usage import MODEL, Usage, classify
 
 logger = logging.getLogger("otel_cost")
 
+T = TypeVar("T")
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
+LONGEST_TURN_S = 0.5
+"""Longest pause before a ledger is asked again that other processes use: asking takes 0.2 s of it."""
 UNKNOWN_INPUT_USD_PER_MTOK, UNKNOWN_OUTPUT_USD_PER_MTOK = 15, 75
 """What a model without a price is taken to cost: the dearest that is widely used, Claude Opus 4.1
 (https://claude.com/pricing, 2026-11). A guess, marked as one; unknown is not free."""
@@ -528,7 +533,7 @@ class Guard:
         payer = self._payer()
         budget = self.with_shares(budget_of_context() or self._budget_of_span(payer), payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
-        self._open(budget)
+        yield from self._in_turn(lambda: self._open(budget))
         step, watch, findings = self._watch(call, budget, limits)
         call.conversation = step.conversation
         try:
@@ -603,7 +608,8 @@ class Guard:
         deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, FIRST_PAUSE_S
         while True:
             is_late = time.monotonic() > deadline
-            way, answer, may_wait = self._ladder.climb(call, budget, is_late=is_late)
+            climb = partial(self._ladder.climb, call, budget, is_late=is_late)
+            way, answer, may_wait = yield from self._in_turn(climb)
             if isinstance(answer, Hold):
                 return self._taken(call, way, budget), answer
             if not may_wait:
@@ -612,6 +618,22 @@ class Guard:
                 return self._ladder.way(call), None
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _in_turn(self, do: Callable[[], T]) -> Generator[float, None, T]:
+        """Yield how long to wait while other processes use the ledger; return what is done with it then.
+
+        Raises:
+            Busy: They do all the time, as one does that was frozen while it wrote.
+        """
+        deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, LONGEST_PAUSE_S
+        while True:
+            try:
+                return do()
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
+            yield pause_s
+            pause_s = min(2 * pause_s, LONGEST_TURN_S)
 
     def _taken(self, asked: ModelCall, way: Way, budget: Budget) -> Way:
         """Tell what is done to a call. Returns how it is sent: as it was asked, unless that is enforced."""

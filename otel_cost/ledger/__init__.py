@@ -14,6 +14,10 @@ from typing import NamedTuple, Protocol
 OPEN, EXPIRED, CLOSED = "open", "expired", "closed"
 
 
+class Busy(Exception):  # noqa: N818 (an answer, not an error)
+    """Others are using the ledger: nothing was changed, and it may be asked again in a moment."""
+
+
 @dataclass(slots=True, eq=False)
 class Hold:
     """Money reserved for one call.
@@ -88,7 +92,11 @@ class Ledger(Protocol):
         ...
 
     def reserve(self, scope: str, amount_picousd: int, *, owner: str = "") -> Hold | Refusal:
-        """Hold an amount in a scope and all scopes around it, or say which of them has too little left."""
+        """Hold an amount in a scope and all scopes around it, or say which of them has too little left.
+
+        Raises:
+            Busy: It cannot be told now.
+        """
         ...
 
     def settle(self, hold: Hold, actual_picousd: int) -> bool:

@@ -18,15 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from otel_cost.containment import count
 from otel_cost.errors import ConfigError
-from otel_cost.ledger import CLOSED, Balance, Hold, Refusal, Tally
+from otel_cost.ledger import CLOSED, Balance, Busy, Hold, Refusal, Tally
 from otel_cost.ledger.memory import HOLD_TTL_S, MAX_SCOPES, check_amount
 from otel_cost.ledger.owners import check_is_own, is_alive, name_of
 
 SCOPE_TTL_S = 86_400.0
 """How long a scope that nobody uses is kept: a day is longer than an agent runs."""
-BUSY_S = 30.0
-"""How long a step waits for those of other processes, each of which takes well under a millisecond."""
+BUSY_S = 0.2
+"""How long a step waits for those of other processes, each of which takes well under a millisecond. An event
+loop stands still meanwhile, so that whoever can wait in another way does the rest of it."""
+PATIENCE_S, PAUSE_S = 5.0, 0.02
+"""How long a step waits, with pauses, that nobody repeats: of a process that starts, or is started."""
 SWEEP_S = 0.5
 """How often somebody who only asks for a balance looks for owners that died. A refusal always does."""
 SCOPES_PER_PURGE = 256
@@ -112,6 +116,7 @@ class _Row(NamedTuple):
 class _Held(Hold):
     number: int = 0
     pid: int = 0
+    path: Path = Path()
 
 
 class SqliteLedger:
@@ -148,8 +153,10 @@ class SqliteLedger:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process, self._pid = "", 0
+        self._is_writing = False
+        self._late: list[Callable[[sqlite3.Connection], object]] = []
         _make(path, must_exist=must_exist)
-        with self._transaction() as db:
+        with self._transaction(PATIENCE_S) as db:
             self._purge(db, clock())
         _ledgers.add(self)
 
@@ -166,7 +173,7 @@ class SqliteLedger:
 
     def limit(self, scope: str, limit_picousd: int | None) -> None:
         """Change the limit of a scope, as after an approval; what it has spent stays."""
-        with self._transaction() as db:
+        with self._transaction(PATIENCE_S) as db:
             self._row(db, scope)
             db.execute(_SET_LIMIT, (_text(limit_picousd), self._clock(), scope))
 
@@ -175,6 +182,7 @@ class SqliteLedger:
 
         Raises:
             ValueError: The amount is negative.
+            Busy: Others are writing to the file.
         """
         check_amount(amount_picousd)
         now = self._clock()
@@ -192,7 +200,8 @@ class SqliteLedger:
     def settle(self, hold: Hold, actual_picousd: int) -> bool:
         """Replace a hold by what was spent. Returns False, and changes nothing, when it was closed before.
 
-        A forked child closes none of its parent's.
+        A forked child closes none of its parent's. While others are writing to the file it is put off until
+        the file is used next; a hold that nobody comes back for counts as spent.
 
         Raises:
             ValueError: The amount is negative.
@@ -200,18 +209,12 @@ class SqliteLedger:
         check_amount(actual_picousd)
         if not isinstance(hold, _Held) or hold.state == CLOSED or hold.pid != os.getpid():
             return False
-        with self._transaction() as db:
-            found = db.execute(_READ_HOLD, (hold.number,)).fetchone()
-            if found is None:
-                return False
-            db.execute("DELETE FROM holds WHERE hold = ?", (hold.number,))
-            chain, amount = self._chain(db, hold.scope), hold.amount_picousd
-            if found[0]:
-                self._change(db, chain, actual_picousd, -amount)
-            else:
-                self._change(db, chain, actual_picousd - amount, 0)
-        hold.state = CLOSED
-        return True
+        if hold.path != self.path:
+            return False
+        is_closed = self._now_or_later(lambda db: self._close(db, hold, actual_picousd))
+        if is_closed:
+            hold.state = CLOSED
+        return is_closed
 
     def release(self, hold: Hold) -> bool:
         """Give a hold back. Returns False, and changes nothing, when it was closed before."""
@@ -220,8 +223,7 @@ class SqliteLedger:
     def spend(self, scope: str, amount_picousd: int) -> None:
         """Add what was spent without a hold. It counts even where it passes the limit."""
         check_amount(amount_picousd)
-        with self._transaction() as db:
-            self._change(db, self._chain(db, scope), amount_picousd, 0)
+        self._now_or_later(lambda db: self._add_spent(db, scope, amount_picousd))
 
     def balance(self, scope: str) -> Balance:
         """Return how a scope stands; an unknown one has spent nothing."""
@@ -230,12 +232,13 @@ class SqliteLedger:
             found = self._read(self._connect(), scope)
         if found is None:
             return Balance(None, 0, 0)
-        if not found.balance.reserved_picousd or abs(now - self._swept_at) < SWEEP_S:
+        is_swept = not found.balance.reserved_picousd or abs(now - self._swept_at) < SWEEP_S
+        if is_swept and not self._late:
             return found.balance
-        with self._transaction() as db:
+        with suppress(Busy), self._transaction() as db:
             self._sweep(db, now)
-            found = self._read(db, scope)
-            return found.balance if found else Balance(None, 0, 0)
+            found = self._read(db, scope) or found
+        return found.balance
 
     def shared_in(self, scope: str) -> SqliteLedger:
         """Return this: other processes may share any scope of a file."""
@@ -272,7 +275,7 @@ class SqliteLedger:
             The holds as they are here. They last as long as new ones do.
         """
         expires_at_s = self._clock() + self._hold_ttl_s
-        with self._transaction() as db:
+        with self._transaction(PATIENCE_S) as db:
             for scope, around, balance in scopes:
                 known = self._read(db, scope)
                 if known is None:
@@ -285,7 +288,7 @@ class SqliteLedger:
 
     def expect(self, pid: int) -> None:
         """Keep the file for a process that was started and is going to open it."""
-        with self._transaction() as db:
+        with self._transaction(PATIENCE_S) as db:
             db.execute("INSERT OR IGNORE INTO processes VALUES (?)", (name_of(pid),))
 
     def is_in_use(self) -> bool:
@@ -296,6 +299,9 @@ class SqliteLedger:
 
     def close(self) -> None:
         """Close the file. What follows opens it again."""
+        if self._late:
+            with suppress(Busy), self._transaction():
+                pass
         with self._lock:
             self._disconnect()
 
@@ -307,22 +313,73 @@ class SqliteLedger:
     # --- inside a transaction -----------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, patience_s: float = 0) -> Iterator[sqlite3.Connection]:
+        """Begin a step, after those that were put off.
+
+        Raises:
+            Busy: Others write to the file, or this thread does: the garbage collector ends calls anywhere.
+        """
         with self._lock:
-            db = self._connect()
-            db.execute("BEGIN IMMEDIATE")
+            db, late = self._begin(patience_s), self._late
+            self._is_writing, self._late = True, []
             try:
+                for do in late:
+                    do(db)
                 yield db
                 db.execute("COMMIT")
             except BaseException:
+                self._late = [*late, *self._late]
                 with suppress(sqlite3.Error):
                     db.execute("ROLLBACK")
                 raise
+            finally:
+                self._is_writing = False
+
+    def _begin(self, patience_s: float) -> sqlite3.Connection:
+        if self._is_writing:
+            raise Busy("this thread is writing to the ledger")
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                db = self._connect()
+                with _telling_busy():
+                    db.execute("BEGIN IMMEDIATE")
+                return db
+            except Busy:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(PAUSE_S)
+
+    def _now_or_later(self, do: Callable[[sqlite3.Connection], bool]) -> bool:
+        """Do what must not be lost; while others write to the file, put it off until it is used next."""
+        try:
+            with self._transaction() as db:
+                return do(db)
+        except Busy as busy:
+            self._late.append(do)
+            count("write to the shared ledger at once, so it is done later", busy)
+            return True
+
+    def _close(self, db: sqlite3.Connection, hold: _Held, actual_picousd: int) -> bool:
+        found = db.execute(_READ_HOLD, (hold.number,)).fetchone()
+        if found is None:
+            return False
+        db.execute("DELETE FROM holds WHERE hold = ?", (hold.number,))
+        chain, amount = self._chain(db, hold.scope), hold.amount_picousd
+        if found[0]:
+            self._change(db, chain, actual_picousd, -amount)
+        else:
+            self._change(db, chain, actual_picousd - amount, 0)
+        return True
+
+    def _add_spent(self, db: sqlite3.Connection, scope: str, amount_picousd: int) -> bool:
+        self._change(db, self._chain(db, scope), amount_picousd, 0)
+        return True
 
     def _connect(self) -> sqlite3.Connection:
         db = self._connection
         if db is not None and self._pid == os.getpid():
-            if db.in_transaction:  # an interrupt between two statements left it open
+            if db.in_transaction and not self._is_writing:  # an interrupt between two statements left it open
                 db.execute("ROLLBACK")
             return db
         db = sqlite3.connect(
@@ -332,14 +389,22 @@ class SqliteLedger:
             isolation_level=None,
             check_same_thread=False,
         )
-        # A process that is killed loses nothing by it, and agents end with their machine.
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.executescript(_SCHEMA)
-        self._connection, self._pid = db, os.getpid()
-        self._process = name_of(self._pid)
-        db.execute("INSERT OR IGNORE INTO processes VALUES (?)", (self._process,))
+        process = name_of(os.getpid())
+        try:
+            self._set_up(db, process)
+        except BaseException:
+            db.close()
+            raise
+        self._connection, self._pid, self._process = db, os.getpid(), process
         return db
+
+    def _set_up(self, db: sqlite3.Connection, process: str) -> None:
+        with _telling_busy():
+            # A process that is killed loses nothing by it, and agents end with their machine.
+            db.execute("PRAGMA synchronous = OFF")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_SCHEMA)
+            db.execute("INSERT OR IGNORE INTO processes VALUES (?)", (process,))
 
     def _disconnect(self) -> None:
         db, self._connection = self._connection, None
@@ -383,7 +448,7 @@ class SqliteLedger:
         # Never the number of an earlier hold, which somebody may still want to settle.
         number = int.from_bytes(os.urandom(8), "big") >> 1
         db.execute(_ADD_HOLD, (number, scope, str(amount), owner, self._process, expires_at_s))
-        return _Held(scope, amount, owner, expires_at_s, number=number, pid=self._pid)
+        return _Held(scope, amount, owner, expires_at_s, number=number, pid=self._pid, path=self.path)
 
     def _sweep(self, db: sqlite3.Connection, now: float) -> int:
         """Count as spent what expired and what processes held that died. Returns how many holds that were."""
@@ -412,6 +477,21 @@ class SqliteLedger:
         db.executemany(
             "DELETE FROM processes WHERE process = ?", [(name,) for name in known if not is_alive(name)]
         )
+
+
+@contextmanager
+def _telling_busy() -> Iterator[None]:
+    """Tell apart what may be tried again in a moment.
+
+    Raises:
+        Busy: Another process is writing.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        raise Busy("another process is writing to the ledger") from error
 
 
 def _refusing(chain: Sequence[_Row], amount_picousd: int) -> _Row | None:
@@ -464,7 +544,7 @@ def _after_fork() -> None:
 def _after_fork_in_child() -> None:
     _held_over_fork.clear()
     for ledger in list(_ledgers):
-        ledger._lock = threading.RLock()
+        ledger._lock, ledger._is_writing, ledger._late = threading.RLock(), False, []
         if ledger._connection is not None:  # forked past the hook before it: never to be used, nor closed
             _abandoned.append(ledger._connection)
             ledger._connection = None

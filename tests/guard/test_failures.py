@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from otel_cost import containment, execution
-from otel_cost.budgets import Policy
+from otel_cost.budgets import ALLOW, DENY, Policy
 from otel_cost.containment import error_counts, forget_errors
 from otel_cost.errors import BudgetExceeded
 from otel_cost.fake_provider import FakeProvider, Reply
@@ -24,6 +27,7 @@ from otel_cost.guard.calls import recognise
 from otel_cost.guard.records import MAX_NOTED
 from otel_cost.ledger import Hold
 from otel_cost.ledger.memory import MAX_SCOPES, MemoryLedger
+from otel_cost.ledger.sqlite import SqliteLedger
 from otel_cost.money import PICO
 from otel_cost.pricing import PriceBook
 from otel_cost.usage import Usage
@@ -152,6 +156,79 @@ def test_a_ledger_that_cannot_settle_keeps_the_hold(
             call(provider)
     clock.offset += 24 * 3_600
     assert settled(guard) >= DIME
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A process that stops while it writes to `a.ledger`, once it is told to begin."""
+    tmp_path.chmod(0o700)
+    SqliteLedger(tmp_path / "a.ledger").close()
+    other = sqlite3.connect(tmp_path / "a.ledger", isolation_level=None, check_same_thread=False)
+    yield other
+    other.close()
+    clients.uninstall()
+    forget_errors()
+
+
+def guard_in_file(directory: Path, **settings: Any) -> Guard:
+    """Put a guard in force whose ledger other processes share."""
+    made = Guard(Policy.load(environ={}, **settings), SqliteLedger(directory / "a.ledger"), PriceBook.load())
+    clients.install(made)
+    return made
+
+
+def test_an_event_loop_goes_on_while_another_process_is_frozen(
+    provider: FakeProvider, frozen: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """Its calls wait; here another task of the same loop is what they wait for."""
+    guard = guard_in_file(tmp_path, max_wait_s=20)
+    frozen.execute("BEGIN IMMEDIATE")
+    url = f"{provider.openai_url}/chat/completions"
+
+    async def thaw() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+        frozen.execute("ROLLBACK")
+
+    async def run() -> None:
+        async with httpx.AsyncClient() as client:
+            await asyncio.gather(client.post(url, json=CHAT), thaw())
+            with pytest.raises(BudgetExceeded):
+                await client.post(url, json=CHAT)
+
+    with execution("run", budget_usd="0.15"):
+        asyncio.run(run())
+    assert provider.count() == 1
+    assert settled(guard) == DIME
+
+
+def test_a_call_waits_for_a_process_that_is_frozen(
+    provider: FakeProvider, frozen: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """Also outside of an event loop; its settlement waits too."""
+    guard = guard_in_file(tmp_path, max_wait_s=20)
+    frozen.execute("BEGIN IMMEDIATE")
+    with execution("run", budget_usd="0.15"):
+        threading.Timer(0.5, frozen.execute, ["ROLLBACK"]).start()
+        call(provider)
+    assert settled(guard) == DIME
+
+
+@pytest.mark.parametrize("on_failure", [ALLOW, DENY])
+def test_a_process_that_stays_frozen(
+    on_failure: str, provider: FakeProvider, frozen: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """After `max_wait_s` the guard has failed, and does what the policy says of that."""
+    guard_in_file(tmp_path, max_wait_s=0.1, on_failure=on_failure)
+    frozen.execute("BEGIN IMMEDIATE")
+    with execution("run", budget_usd="0.15"):
+        if on_failure == DENY:
+            with pytest.raises(BudgetExceeded, match="the guard failed"):
+                call(provider)
+        else:
+            call(provider)
+    assert provider.count() == (0 if on_failure == DENY else 1)
+    assert error_counts()["admit a call", "Busy"] == 1
 
 
 def test_a_stream_whose_second_hold_cannot_be_given_back(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from hypothesis.stateful import (
     rule,
 )
 
+from otel_cost.containment import error_counts, forget_errors
 from otel_cost.errors import ConfigError
-from otel_cost.ledger import EXPIRED, Balance, Hold, Refusal
+from otel_cost.ledger import EXPIRED, Balance, Busy, Hold, Refusal
 from otel_cost.ledger.memory import MemoryLedger
 from otel_cost.ledger.owners import own_directory
 from otel_cost.ledger.shared import SharedLedger, sweep
@@ -339,6 +341,81 @@ def test_a_scope_without_a_limit_stays_in_memory() -> None:
     ledger.open(RUN, None)
     assert ledger.share(RUN) is None
     assert ledger.paths == ()
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Another process that writes to `a.ledger` once it is told to, and then goes no further."""
+    tmp_path.chmod(0o700)
+    SqliteLedger(tmp_path / "a.ledger").close()
+    other = sqlite3.connect(tmp_path / "a.ledger", isolation_level=None)
+    yield other
+    other.close()
+
+
+def test_nothing_is_held_while_another_process_is_frozen(frozen: sqlite3.Connection, tmp_path: Path) -> None:
+    """It is told so at once, for whoever asks to try again; the balance can be read all the time."""
+    ledger = in_file(tmp_path, DIME)
+    frozen.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Busy):
+        ledger.reserve(RUN, 1)
+    assert ledger.balance(RUN) == Balance(DIME, 0, 0)
+    frozen.execute("ROLLBACK")
+    held(ledger.reserve(RUN, 1))
+    assert ledger.balance(RUN) == Balance(DIME, 0, 1)
+
+
+def test_what_was_spent_is_not_lost_while_another_process_is_frozen(
+    frozen: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """It is put off until the file is used next, counts once, and was counted as an error."""
+    forget_errors()
+    ledger, other = in_file(tmp_path, DIME), SqliteLedger(tmp_path / "b.ledger")
+    spent, given_back = held(ledger.reserve(RUN, 50)), held(ledger.reserve(RUN, 7))
+    frozen.execute("BEGIN IMMEDIATE")
+    assert not other.settle(spent, 30)
+    assert ledger.settle(spent, 30)
+    assert not ledger.settle(spent, 40)
+    assert ledger.release(given_back)
+    ledger.spend(RUN, 5)
+    assert ledger.balance(RUN) == Balance(DIME, 0, 57)
+    frozen.execute("ROLLBACK")
+    assert ledger.balance(RUN) == Balance(DIME, 35, 0)
+    assert ledger.balance(RUN) == Balance(DIME, 35, 0)
+    assert sum(error_counts().values()) == 3
+    forget_errors()
+
+
+def test_what_was_put_off_is_written_when_the_file_is_closed(
+    frozen: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """A process that ends in good order leaves its settlements."""
+    ledger = in_file(tmp_path, DIME)
+    hold = held(ledger.reserve(RUN, 50))
+    frozen.execute("BEGIN IMMEDIATE")
+    assert ledger.settle(hold, 30)
+    frozen.execute("ROLLBACK")
+    ledger.close()
+    assert SqliteLedger(tmp_path / "a.ledger").balance(RUN) == Balance(DIME, 30, 0)
+
+
+def test_a_call_that_ends_in_the_middle_of_a_step_counts(tmp_path: Path) -> None:
+    """The garbage collector may end one while its thread writes: neither of the two is lost."""
+    tmp_path.chmod(0o700)
+    clock = Clock()
+    ledger = in_file(tmp_path, DIME, clock=clock)
+    first = held(ledger.reserve(RUN, 50))
+    others = [held(ledger.reserve(RUN, 7))]
+
+    def end_another() -> float:
+        if others:
+            ledger.settle(others.pop(), 3)
+        return clock.now
+
+    ledger._clock = end_another
+    assert ledger.settle(first, 30)
+    assert not others
+    assert ledger.balance(RUN) == Balance(DIME, 33, 0)
 
 
 def test_a_file_forgets_scopes_that_are_old(tmp_path: Path) -> None:
