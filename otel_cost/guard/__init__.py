@@ -50,6 +50,7 @@ from otel_cost.guard.answers import Answer
 from otel_cost.guard.bounds import Bound, Bounds, asks_to_think, thinks
 from otel_cost.guard.calls import EMBEDDINGS, MEDIA, ModelCall, unseen
 from otel_cost.guard.decisions import tell_refusal
+from otel_cost.guard.in_flight import OWN_WAIT_S, InFlight, Reader
 from otel_cost.guard.ladder import Ladder, Way, changed, is_reached, may_fit, standing
 from otel_cost.guard.media import output_kinds
 from otel_cost.guard.records import MAX_NOTED, Records, usd
@@ -113,9 +114,11 @@ class Ticket:
         spender: What the call is booked under in the report of a refusal.
         change: What must be sent instead of what the application gave; None: nothing else.
         is_last: No call of its budget follows.
+        reader: Who sent it, or read of its answer last.
     """
 
     __slots__ = (
+        "__weakref__",
         "_guard",
         "_is_closed",
         "_more",
@@ -127,6 +130,7 @@ class Ticket:
         "hold",
         "is_last",
         "metered",
+        "reader",
         "span",
         "spender",
     )
@@ -150,6 +154,8 @@ class Ticket:
         self.span = trace.get_current_span()
         self._more: list[Hold] = []
         self._is_closed = False
+        self.reader = Reader.here()
+        guard.in_flight.add(self)
         self.metered = guard.unmetered.admitted(budget, call.model, self.span)
 
     def keep_up(self, answer: Answer) -> None:
@@ -158,6 +164,7 @@ class Ticket:
         Raises:
             BudgetExceeded: There is no more. What was written so far is settled; the stream must be closed.
         """
+        self.reader = Reader.here()
         if answer.output_bytes <= self.held_tokens or self.hold is None:
             return  # a token has a byte at least
         refusal = None
@@ -212,7 +219,12 @@ class Ticket:
         was_closed, self._is_closed = self._is_closed, True
         return not was_closed
 
+    def holds(self) -> list[Hold]:
+        """Return what is held for it."""
+        return [*([self.hold] if self.hold else []), *self._more]
+
     def _settle(self, cost: Cost, *, is_failed: bool = False) -> None:
+        self._guard.in_flight.discard(self)
         with contained("settle a call"):
             self._guard.settle(self, cost, is_failed=is_failed)
         while self._more:
@@ -246,6 +258,7 @@ class Guard:
         self.bounds = Bounds()
         self.watches = Watches(thresholds(policy.detectors.thresholds))
         self.unmetered = Unmetered(self)
+        self.in_flight = InFlight()
         self.refusals = 0
         self.limits_steps = policy.limits_steps
         self._mode, self._root = policy.guard.mode, root
@@ -270,6 +283,7 @@ class Guard:
         self.records.renew_lock()
         self.bounds.after_fork()
         self.unmetered.renew_lock()
+        self.in_flight.renew_lock()
 
     def admit(self, call: ModelCall) -> Ticket:
         """Hold what a call may cost, waiting while calls in flight hold what it needs.
@@ -286,7 +300,7 @@ class Guard:
 
     async def admit_async(self, call: ModelCall, sleep: Callable[[float], Awaitable[None]]) -> Ticket:
         """As `admit`, without blocking the event loop, which `sleep` belongs to."""
-        attempts = self._attempts(call)
+        attempts = self._attempts(call, is_async=True)
         try:
             while True:
                 await sleep(next(attempts))
@@ -528,7 +542,7 @@ class Guard:
         elif not may_fit(answer):
             self._refuse(call, budget, refusal=answer)
 
-    def _attempts(self, call: ModelCall) -> Generator[float, None, Ticket]:
+    def _attempts(self, call: ModelCall, *, is_async: bool = False) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
         payer = self._payer()
         budget = self.with_shares(budget_of_context() or self._budget_of_span(payer), payer)
@@ -539,7 +553,7 @@ class Guard:
         try:
             self._stop_at(findings, budget, call)
             self._stop_unpriced(call, budget)
-            way, hold = yield from self._reserve(call, budget)
+            way, hold = yield from self._reserve(call, budget, is_async=is_async)
         except BaseException:
             if watch is not None:
                 watch.take_back(self._exchange(budget))
@@ -603,11 +617,15 @@ class Guard:
         if exchange := self._exchange(budget):
             self.watches.of(budget.execution_id).share(exchange)
 
-    def _reserve(self, call: ModelCall, budget: Budget) -> Generator[float, None, tuple[Way, Hold | None]]:
+    def _reserve(
+        self, call: ModelCall, budget: Budget, *, is_async: bool
+    ) -> Generator[float, None, tuple[Way, Hold | None]]:
         """Yield how long to wait; return how the call is sent, and its hold; None where it passes without."""
-        deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, FIRST_PAUSE_S
+        began, pause_s = time.monotonic(), FIRST_PAUSE_S
+        is_late = False
         while True:
-            is_late = time.monotonic() > deadline
+            waited_s = time.monotonic() - began
+            is_late = is_late or waited_s > self.policy.guard.max_wait_s
             climb = partial(self._ladder.climb, call, budget, is_late=is_late)
             way, answer, may_wait = yield from self._in_turn(climb)
             if isinstance(answer, Hold):
@@ -616,8 +634,10 @@ class Guard:
                 self._refuse(call, budget, refusal=answer)
             if not may_wait or self._mode != ENFORCE:
                 return self._ladder.way(call), None
-            yield pause_s
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            is_late = waited_s > OWN_WAIT_S and self.in_flight.is_vain(answer, is_async=is_async)
+            if not is_late:
+                yield pause_s
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     def _in_turn(self, do: Callable[[], T]) -> Generator[float, None, T]:
         """Yield how long to wait while other processes use the ledger; return what is done with it then.
