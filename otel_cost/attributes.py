@@ -250,6 +250,8 @@ SERVICE_TIER = (
     "gen_ai.anthropic.response.service_tier",
 )
 TOOL_CALL_ID = ("gen_ai.tool.call.id", "ai.toolCall.id", "tool_call.id", "tool.id")
+OPENAI_API_TYPE = "openai.api.type"
+SERVER_ADDRESS = "server.address"
 STREAMING = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
 INVOCATION_PARAMETERS = "llm.invocation_parameters"  # OpenInference: the request's parameters as JSON
 MAX_TEXT = 256

@@ -201,6 +201,8 @@ def _read_plain(
             return None
     marks: list[str] = []
     counts = dict(zip(layout.amount_names, amounts, strict=True))
+    if kind.excludes_reasoning:
+        _add_reasoning(counts)
     usage = to_usage(counts, exclusive=kind.excludes_cache, marks=marks, operation=kind.words[4])
     if kind.quirks and usage is not None:
         _mark_quirks(attributes, kind.quirks, counts, marks)
@@ -214,6 +216,7 @@ class Kind(NamedTuple):
 
     words: tuple[str, str, str, str, str, str]
     excludes_cache: bool
+    excludes_reasoning: bool
     quirks: tuple[Quirk, ...]
 
 
@@ -240,6 +243,7 @@ def _kind_of(
                 texts.get("service_tier", ""),
             ),
             _input_excludes_cache(attributes, provider.lower(), scope),
+            _output_excludes_reasoning(attributes, scope),
             quirks_of(scope, scope_version),
         )
     if len(_kinds) >= CACHED_KINDS:
@@ -344,6 +348,8 @@ _WORDS = frozenset(
     {
         *(name for name, _ in _CLASSES),
         names.LOGFIRE_SPAN_TYPE,
+        names.OPENAI_API_TYPE,
+        names.SERVER_ADDRESS,
         *names.PROVIDER,
         *names.RESPONSE_MODEL,
         *names.REQUEST_MODEL,
@@ -485,6 +491,8 @@ def _usage(
         reported = documents.details(attributes) | found if layout.has_details else found
         exclusive = _input_excludes_cache(attributes, provider.lower(), scope)
     counts = whole_counts(reported, marks)
+    if _output_excludes_reasoning(attributes, scope):
+        _add_reasoning(counts)
     return to_usage(counts, exclusive=exclusive, marks=marks, operation=operation) if counts else None
 
 
@@ -510,6 +518,28 @@ def _input_excludes_cache(attributes: Mapping[str, Any], provider: str, scope: s
         and "ai.usage.inputTokenDetails.cacheReadTokens" not in attributes
         and ("anthropic" in provider or "bedrock" in provider)
     )
+
+
+OPENAI_SCOPE = "opentelemetry.instrumentation.genai.openai"
+"""Writes completion tokens as output, reasoning apart and no total, whoever answers the OpenAI client."""
+
+
+def _output_excludes_reasoning(attributes: Mapping[str, Any], scope: str) -> bool:
+    """Chat completions of xAI count reasoning beside completion tokens, Google's interactions beside output.
+
+    https://docs.x.ai/docs/key-information/consumption-and-rate-limits, https://ai.google.dev/api/interactions-api
+    """
+    return attributes.get(names.OPERATION) == names.INTERACTION or (
+        scope == OPENAI_SCOPE
+        and str(attributes.get(names.SERVER_ADDRESS, "")).endswith("api.x.ai")
+        and attributes.get(names.OPENAI_API_TYPE) != "responses"
+    )
+
+
+def _add_reasoning(counts: dict[str, int]) -> None:
+    """Put reasoning into the output that leaves it out, where no total can tell."""
+    if "output_tokens" in counts and "total_tokens" not in counts:
+        counts["output_tokens"] += counts.get("reasoning_tokens", 0)
 
 
 def whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
@@ -548,20 +578,17 @@ def to_usage(
     """
     marks = [] if marks is None else marks
     total_input, total_output = counts.get("input_tokens"), counts.get("output_tokens")
-    unsaid = counts.get("total_tokens", -1)
     if total_input is None or total_output is None:
         whole = _complete_totals(counts, operation, marks)
         if whole is None:
             return None
         total_input, total_output = whole
-    elif unsaid < 0 and operation == names.INTERACTION:  # Google adds up what it counts beside each other
-        unsaid = sum(counts.get(name, 0) for name in _GOOGLES_TOTAL)
     read_tokens = counts.get("cache_read_tokens", 0)
     write_1h = counts.get("cache_write_1h_tokens", 0)
     write = max(counts.get("cache_write_tokens", 0), write_1h + counts.get("cache_write_5m_tokens", 0))
     cached, reasoning = read_tokens + write, counts.get("reasoning_tokens", 0)
     tool = counts.get("tool_input_tokens", 0)
-    unsaid -= total_input + total_output
+    unsaid = counts.get("total_tokens", -1) - total_input - total_output
     if tool and (tool > total_input or _adds(unsaid, tool, cached, reasoning)):
         total_input += tool
     if cached:
@@ -578,9 +605,6 @@ def to_usage(
     inputs = (total_input - cached, read_tokens, write - write_1h, write_1h)
     outputs = (total_output - reasoning, reasoning)
     return _new(Usage, inputs + _NO_RARE_INPUT + outputs + _NOTHING_RARE)
-
-
-_GOOGLES_TOTAL = ("input_tokens", "output_tokens", "reasoning_tokens", "tool_input_tokens")
 
 
 def _complete_totals(counts: Mapping[str, int], operation: str, marks: list[str]) -> tuple[int, int] | None:

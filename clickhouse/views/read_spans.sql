@@ -214,15 +214,15 @@ WITH
         SELECT
             *,
             counts['input_tokens'] AS found_input,
-            counts['output_tokens'] AS found_output,
-            if(
-                said_operation = 'interactions.create' AND isNull(counts['total_tokens']),
-                found_input + found_output + said_reasoning + ifNull(counts['tool_input_tokens'], 0),
-                counts['total_tokens']) AS found_total,
+            isNull(counts['total_tokens']) AND (said_operation = 'interactions.create' OR (
+                scope_name = 'opentelemetry.instrumentation.genai.openai' AND endsWith(attributes['server.address'], 'api.x.ai')
+                AND attributes['openai.api.type'] != 'responses')) AS adds_reasoning,
+            counts['output_tokens'] + adds_reasoning * ifNull(counts['reasoning_tokens'], 0) AS found_output,
+            counts['total_tokens'] AS found_total,
             said_operation IN ('embeddings', 'embedding', 'rerank', 'EMBEDDING', 'RERANKER') AS is_embedding,
             ifNull(counts['cache_read_tokens'], 0) AS cache_read,
             ifNull(counts['cache_write_1h_tokens'], 0) AS cache_write_1h,
-            ifNull(counts['reasoning_tokens'], 0) AS said_reasoning,
+            toInt64(ifNull(counts['reasoning_tokens'], 0)) AS said_reasoning,
             arrayMap(cost -> (if(cost.1 >= 0 AND cost.1 <= 1000000000000, cost.1, NULL), cost.2), stated_costs) AS costs
         FROM counted
     ),
@@ -256,7 +256,6 @@ WITH
                 found_total >= found_input, found_total - found_input,
                 0)) AS said_output,
             toInt64(ifNull(counts['tool_input_tokens'], 0)) AS said_tool,
-            toInt64(said_reasoning) AS said_thoughts,
             if(isNull(found_total), -1000000000000000, toInt64(found_total) - said_input - said_output) AS unsaid_total,
             first_amount > 0 AND upper(said['cost_currency']) NOT IN ('', 'USD') AS is_foreign,
             has_usage AND isNull(found_input) AND isNotNull(found_output) AND NOT ifNull(found_total >= found_output, false)
@@ -277,16 +276,16 @@ WITH
             if(
                 has_usage AND said_tool > 0 AND (
                     said_tool > said_input
-                    OR has([0, cached, said_thoughts, cached + said_thoughts], unsaid_total - said_tool)),
+                    OR has([0, cached, said_reasoning, cached + said_reasoning], unsaid_total - said_tool)),
                 said_tool,
                 0) AS tool_beside,
             NOT is_exclusive AND cached > 0 AND has_usage AND (
                 cached > said_input + tool_beside
-                OR has([0, said_thoughts, said_tool, said_thoughts + said_tool], unsaid_total - cached))
+                OR has([0, said_reasoning, said_tool, said_reasoning + said_tool], unsaid_total - cached))
                 AS is_input_corrected,
-            has_usage AND said_thoughts > 0 AND (
-                said_thoughts > said_output
-                OR has([0, cached, said_tool, cached + said_tool], unsaid_total - said_thoughts))
+            has_usage AND said_reasoning > 0 AND (
+                said_reasoning > said_output
+                OR has([0, cached, said_tool, cached + said_tool], unsaid_total - said_reasoning))
                 AS is_output_corrected,
             toInt64(least(ifNull(counts['audio_cache_read_tokens'], 0), cache_read)) AS audio_cache_read,
             if(is_foreign, 0, arrayFirstIndex(cost -> ifNull(cost.1 > 0 OR (cost.1 = 0 AND cost.2), false), costs)) AS chosen
@@ -297,7 +296,7 @@ WITH
         SELECT
             *,
             said_input + tool_beside - if(is_exclusive OR is_input_corrected, 0, cached) AS uncached_input,
-            said_output + if(is_output_corrected, said_thoughts, 0) AS total_output,
+            said_output + if(is_output_corrected, said_reasoning, 0) AS total_output,
             if(class = 'other' AND (has_usage OR chosen > 0), 'aggregate', class) AS final_class
         FROM corrected
     ),
@@ -307,7 +306,7 @@ WITH
             *,
             greatest(0, least(toInt64(ifNull(counts['audio_input_tokens'], 0)) - audio_cache_read, uncached_input))
                 AS audio_input,
-            least(said_thoughts, total_output) AS reasoning,
+            least(said_reasoning, total_output) AS reasoning,
             final_class IN ('model', 'aggregate') AS is_read,
             is_read AND chosen > 0 AS has_cost
         FROM rooms

@@ -19,6 +19,7 @@ from otel_cost.usage import (
     MARK_OUTPUT_EXCLUDED_REASONING,
     MARK_OUTPUT_MISSING,
     MAX_COUNT,
+    OPENAI_SCOPE,
     Reading,
     Usage,
     read,
@@ -248,6 +249,34 @@ def test_a_stated_total_tells_that_reasoning_is_outside_output() -> None:
     )
     assert reading.usage == Usage(input_tokens=100, output_tokens=200, reasoning_tokens=150)
     assert reading.marks == (MARK_OUTPUT_EXCLUDED_REASONING,)
+
+
+XAI_CALL = CHAT | {
+    "server.address": "api.x.ai",
+    "gen_ai.usage.input_tokens": 32,
+    "gen_ai.usage.output_tokens": 500,
+    "gen_ai.usage.reasoning.output_tokens": 300,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "scope", "output_tokens"),
+    [
+        ({}, OPENAI_SCOPE, 500),
+        ({"server.address": "us-east-1.api.x.ai"}, OPENAI_SCOPE, 500),
+        ({"gen_ai.usage.total_tokens": 532}, OPENAI_SCOPE, 200),
+        ({"openai.api.type": "responses"}, OPENAI_SCOPE, 200),
+        ({"server.address": "api.openai.com"}, OPENAI_SCOPE, 200),
+        ({}, "pydantic-ai", 200),
+    ],
+)
+@pytest.mark.parametrize("cost", [{}, {"gen_ai.usage.cost": 0}], ids=["short_way", "long_way"])
+def test_xai_counts_reasoning_beside_completion_tokens(
+    more: dict[str, Any], scope: str, output_tokens: int, cost: dict[str, Any]
+) -> None:
+    """The official OpenAI instrumentation passes that on without a total; everybody else adds it up."""
+    usage = reading_of(XAI_CALL | more | cost, scope=scope).usage
+    assert usage == Usage(input_tokens=32, output_tokens=output_tokens, reasoning_tokens=300)
 
 
 def test_a_stated_total_tells_that_every_part_is_outside() -> None:
