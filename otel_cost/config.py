@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -78,6 +79,8 @@ class Config:
                 continue
             try:
                 values[item.name] = _parse(text, item.default)
+                if item.name == "hash_fields":
+                    _check_payer_fields(values[item.name])
             except ValueError as error:
                 problems.append(f"{item.metadata['variable']}={_shown(item.name, text)} {error}")
         if not values.get("prices") and "prices" not in arguments:
@@ -100,12 +103,24 @@ def _parse(text: str, default: Any) -> Any:
     if isinstance(default, bool):
         return _parse_switch(text)
     if isinstance(default, int):
-        return _parse_count(text)
+        return _parse_count(text, default)
     if isinstance(default, tuple):
         if default:
             return tuple(part.strip() for part in text.split(",") if part.strip())
         return tuple(Path(part) for part in text.split(os.pathsep) if part)
     return text
+
+
+def _check_payer_fields(names: tuple[str, ...]) -> None:
+    """Raise `ValueError` for a name that is no field: the ids it was meant for would stay readable."""
+    from otel_cost.attribution import Payer
+
+    for name in names:
+        if name not in Payer._fields:
+            close = [each for each in Payer._fields if name.startswith(each)]
+            close = close or difflib.get_close_matches(name, Payer._fields, 1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"names no payer field {name!r}; {meant}there are {', '.join(Payer._fields)}")
 
 
 def _parse_switch(text: str) -> bool:
@@ -116,10 +131,10 @@ def _parse_switch(text: str) -> bool:
     raise ValueError("is not a switch; write true or false")
 
 
-def _parse_count(text: str) -> int:
+def _parse_count(text: str, default: int) -> int:
     if text.strip().isdigit() and int(text) > 0:
         return int(text)
-    raise ValueError("is not a whole number above 0; write for example 4096")
+    raise ValueError(f"is not a whole number above 0; write for example {default}")
 
 
 def _shown(name: str, text: str) -> str:

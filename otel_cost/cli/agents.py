@@ -20,8 +20,9 @@ from otel_cost.errors import ConfigError
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 out = console()
 
+NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-"""What a shell answers for a command that does not exist."""
+"""What a shell answers for a file that it may not run, and for a command that does not exist."""
 
 Text = str | None
 
@@ -50,6 +51,10 @@ def run(
     environ: MutableMapping[str, str] = instrument.environment(dict(os.environ))
     environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
     executable = shutil.which(command[0], path=environ["PATH"])
+    if executable is None and Path(command[0]).is_file():
+        told = f"{command[0]!r} is not executable; write python {command[0]}, or chmod +x {command[0]}"
+        typer.echo(f"otel-cost run: {told}", err=True)
+        raise typer.Exit(NOT_EXECUTABLE)
     if executable is None:
         typer.echo(f"otel-cost run: there is no command {command[0]!r} on PATH", err=True)
         raise typer.Exit(NOT_FOUND)

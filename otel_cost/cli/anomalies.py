@@ -9,7 +9,7 @@ import typer
 
 from otel_cost.budgets import ANOMALY_KINDS
 from otel_cost.cli.options import JsonOption, StoreOption
-from otel_cost.cli.reports import moment, open_migrated, out, show_rows, write_json
+from otel_cost.cli.reports import nothing_since, open_migrated, out, show_rows, write_json
 from otel_cost.errors import ConfigError
 from otel_cost.store.period import parse_since
 
@@ -39,7 +39,7 @@ def anomalies(
         write_json(result.dicts())
         return
     if not result.rows:
-        out.print(f"Nothing unusual since {moment(begins)}. Try --since all.")
+        out.print(nothing_since("Nothing unusual", begins))
         return
     show_rows(result, COLUMNS)
 

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta, timezone
 from importlib import metadata
 from typing import Any, Literal
 
-from otel_cost import instrumentors, price_list
+from otel_cost import instrumentors, policy_report, price_list
+from otel_cost.budgets import Policy
 from otel_cost.errors import ConfigError, OtelCostError
 from otel_cost.instrument import InstrumentConfig
 from otel_cost.instrumentors import NATIVE, Choice, installed_version
@@ -107,12 +108,15 @@ def _settings() -> Iterator[Finding]:
     try:
         config = InstrumentConfig.load()
         instrumentors.parse_order(getattr(config, "instrumentors", ()))
+        Policy.load()
         book = PriceBook.load(config.prices)
     except ConfigError as error:
         for problem in error.problems:
             yield Finding("fail", "settings", problem, "correct the value, or unset the variable")
         return
-    yield Finding("ok", "settings", "every OTEL_COST_* value can be used")
+    yield Finding("ok", "settings", "every OTEL_COST_* value and the policy can be used")
+    for note in policy_report.unknown_variables(os.environ):
+        yield Finding("warn", "settings", note, "correct the name, or unset the variable")
     yield _prices(book)
     if not config.enabled:
         yield Finding(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ from otel_cost.cli.console import Column, console, print_table
 from otel_cost.cli.options import DsnOption, JsonOption
 from otel_cost.cli.text import plain, write_json
 from otel_cost.config import Config
-from otel_cost.errors import ConfigError
+from otel_cost.errors import ConfigError, UsageError
 from otel_cost.price_batch import moment, price_call, price_lines
 from otel_cost.pricing import PriceBook
 
@@ -70,6 +71,7 @@ def price(
     """Show what a model call costs, at the rates in force when it was made."""
     if (model is None) == (batch is None):
         raise ConfigError("give either --model or --batch; see `otel-cost price --help`")
+    when = _moment(at)
     book = load_book()
     if batch is not None:
         _price_batch(book, batch)
@@ -77,13 +79,30 @@ def price(
     counts = {name: value for name, value in locals().items() if name in price_list.COUNT_OPTIONS}
     usage = {name: value for name, value in counts.items() if value is not None}
     call = {"model": model, "provider": provider, "date": at, "service_tier": service_tier, "usage": usage}
-    priced = price_call(book, call)
+    try:
+        priced = price_call(book, call)
+    except UsageError as error:
+        raise ConfigError(_with_options(str(error), usage)) from None
     if as_json:
         write_json(priced, indent=2)
     else:
-        _show_priced(priced, moment(at))
+        _show_priced(priced, when)
     if priced["status"] == "unpriced":
         raise typer.Exit(FAILED)
+
+
+def _moment(at: str | None) -> datetime:
+    try:
+        return moment(at)
+    except UsageError:
+        raise ConfigError(f"--at {at!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
+
+def _with_options(told: str, usage: Mapping[str, int]) -> str:
+    """Return an error about counts with the options that they were given by."""
+    options = {name: f"--{name.replace('_', '-')}" for name in usage}
+    told = re.sub(r"\w+", lambda word: options.get(word[0], word[0]), told)
+    return f"{told}; given are {', '.join(f'{options[name]} {count}' for name, count in usage.items())}"
 
 
 def _price_batch(book: PriceBook, path: str) -> None:
@@ -207,6 +226,11 @@ def check_prices(
         )
         _show_unpriced(found["unpriced"])
     if not found["is_current"]:
+        typer.echo(
+            f"otel-cost: the newest change is {found['age_days']} days old, and --max-age-days allows "
+            f"{max_age_days}; update the book, or allow more",
+            err=True,
+        )
         raise typer.Exit(FAILED)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -23,14 +24,13 @@ from otel_cost.store import Result, Store, open_store, retention
 from otel_cost.store.client import nothing_at
 from otel_cost.store.cluster import script as cluster_script
 from otel_cost.store.dsn import Server, default_dsn, parse_dsn
-from otel_cost.store.period import parse_since
+from otel_cost.store.period import EPOCH, parse_since
 from otel_cost.store.topology import Topology
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 out = console.console()
 err = console.console(stderr=True)
 
-NOT_FOUND = 1
 UNKNOWN = "unknown"
 """Shown where a price is not known: never $0."""
 
@@ -111,7 +111,7 @@ def top(
         write_json(result.dicts())
         return
     if not result.rows:
-        out.print(f"No spending since {moment(begins)}. Try --since all.")
+        out.print(nothing_since("No spending", begins))
         return
     first = result.columns[0]
     show_rows(result, [name for name in result.columns if name == first or name not in HIDDEN])
@@ -127,11 +127,12 @@ def trace(
     store: StoreOption = None,
 ) -> None:
     """Show the spans of a trace as a tree, with what each one cost."""
+    if not id.strip():
+        raise ConfigError("the id is empty; otel-cost top executions lists those there are")
     with open_migrated(store) as opened:
         found = [str(row[0]) for row in opened.query("find_traces", id=id).rows]
         if not found:
-            err.print(f"otel-cost: no trace or execution {id!r}; see otel-cost top executions")
-            raise typer.Exit(NOT_FOUND)
+            raise ConfigError(f"there is no trace or execution {id!r}; see otel-cost top executions")
         spans = opened.query("trace_spans", trace_ids=found).dicts()
         decisions = opened.query("trace_decisions", trace_ids=found).dicts()
         (total,) = opened.query("trace_totals", trace_ids=found).dicts()
@@ -161,7 +162,7 @@ def decisions(
         write_json(result.dicts())
         return
     if not result.rows:
-        out.print(f"No decisions since {moment(begins)}. Try --since all.")
+        out.print(nothing_since("No decisions", begins))
         return
     show_rows(result, DECISION_COLUMNS)
 
@@ -183,12 +184,22 @@ def sql(
     """Run a query of your own on charges, executions, decisions, spend_hourly, prices, otel_traces, ..."""
     values = dict(map(_parameter, params or ()))
     query = sys.stdin.read() if statement == "-" else os.fsencode(statement).decode(errors="replace")
+    _check_query(query)
     with open_migrated(store) as opened:
         answer = opened.sql(query, values, fmt=fmt)
     if sys.stdout.isatty():
         answer = plain_lines(answer.decode(errors="replace")).encode(sys.stdout.encoding, "backslashreplace")
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
+
+
+def _check_query(query: str) -> None:
+    if not query.strip().strip(";").strip():
+        raise ConfigError("the query is empty; write for example SELECT * FROM executions LIMIT 10")
+    if found := re.search(r"\bFORMAT\s+(\w+)[\s;]*\Z", query, re.IGNORECASE):
+        raise ConfigError(
+            f"the query says {found[0].strip()}; leave that out and give --format {found[1]} beside it"
+        )
 
 
 def _parameter(text: str) -> tuple[str, str]:
@@ -344,6 +355,11 @@ def usd(amount: Decimal | None) -> str:
 def moment(at: datetime) -> str:
     """Return a time to the second."""
     return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def nothing_since(what: str, begins: datetime) -> str:
+    """Return that a period has nothing to list, and how to look further back where that is possible."""
+    return f"{what} at all." if begins == EPOCH else f"{what} since {moment(begins)}. Try --since all."
 
 
 def show_rows(result: Result, names: Sequence[str]) -> None:

@@ -38,7 +38,10 @@ def start(dsn: str, http: str, grpc: str, token: str | None, *, say: Callable[[s
     """
     place = parse_dsn(dsn)
     if isinstance(place, Server):
-        raise ConfigError("--background needs an embedded store, whose directory tells where the process is")
+        raise ConfigError(
+            "--background is for an embedded store (chdb:///path), whose directory says where it runs; "
+            f"for {place} leave it out, and have your service manager keep otel-cost up running"
+        )
     check_not_served(place)
     make_directory(place)
     log = place.path / LOG_FILE

@@ -81,6 +81,15 @@ def test_run_tells_every_mistake_before_the_program_starts(tmp_path):
     ]
 
 
+def test_run_says_that_a_script_is_not_executable(tmp_path):
+    """A file that is there but may not be run is not called missing; a shell's status for it is 126."""
+    script = tmp_path / "agent.py"
+    script.write_text("print(1)")
+    finished = otel_cost("run", "--", str(script))
+    assert finished.returncode == 126
+    assert f"is not executable; write python {script}" in finished.stderr
+
+
 def findings(*arguments: str, **environment: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """Return the doctor's status and its findings by subject."""
     finished = otel_cost("doctor", "--json", *arguments, **environment)
@@ -122,6 +131,22 @@ def test_doctor_fails_with_a_remedy_for_each_fault(tmp_path):
     assert "OTEL_COST_METRICS='perhaps'" in found["settings"]["detail"]
     assert found["OTEL_TRACES_SAMPLER"]["level"] == "warn"
     assert all(entry["remedy"] for entry in found.values() if entry["level"] != "ok")
+
+
+def test_doctor_names_a_policy_and_variables_that_cannot_be_used(monkeypatch, tmp_path):
+    """A limit that is no number, ids to hash that are none, and a misspelt limit, which nothing reads."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_COST_BUDGET_USD", "10$")
+    (found,) = doctor._settings()
+    assert (found.level, "OTEL_COST_BUDGET_USD='10$'" in found.detail) == ("fail", True)
+    monkeypatch.setenv("OTEL_COST_HASH_FIELDS", "user_id")
+    (found,) = doctor._settings()
+    assert "names no payer field 'user_id'; did you mean user?" in found.detail
+    monkeypatch.delenv("OTEL_COST_HASH_FIELDS")
+    monkeypatch.delenv("OTEL_COST_BUDGET_USD")
+    monkeypatch.setenv("OTEL_COST_BUGDET_USD", "10")
+    told = [finding.detail for finding in doctor._settings() if finding.level == "warn"]
+    assert "OTEL_COST_BUGDET_USD is not read by anything; did you mean OTEL_COST_BUDGET_USD?" in told
 
 
 def test_doctor_names_the_package_that_is_missing(monkeypatch):

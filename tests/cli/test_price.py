@@ -212,6 +212,19 @@ def test_the_age_of_the_book_is_checked() -> None:
     assert fine.returncode == 0
     assert json.loads(fine.stdout)["models"] > 2000
     assert "to update" in run("prices", "check").stdout
+    old = run("prices", "check", "--max-age-days", "0")
+    assert old.returncode == 0 or "--max-age-days allows 0" in old.stderr
+
+
+def test_options_that_cannot_be_are_named() -> None:
+    """A date that is none, and parts above their whole: bad input, told by the option's name."""
+    date = run("price", "--model", "gpt-4o", "--input-tokens", "3", "--at", "yesterday")
+    assert (date.returncode, date.stdout) == (2, "")
+    assert "--at 'yesterday' is not a date; write 2026-01-31" in date.stderr
+    parts = run("price", "--model", "gpt-4o", "--input-tokens", "10", "--cache-read-tokens", "20")
+    assert (parts.returncode, parts.stdout) == (2, "")
+    assert "--cache-read-tokens" in parts.stderr
+    assert "--input-tokens" in parts.stderr
 
 
 @pytest.mark.skipif(find_spec("genai_prices") is None, reason="genai-prices needs Python 3.11")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_cost.cli.reports import decimal_text, usd
+from otel_cost.cli.reports import decimal_text, nothing_since, usd
 from otel_cost.pricing import PriceBook
 from otel_cost.store import open_store
+from otel_cost.store.period import EPOCH, parse_since
 from tests.clickhouse import spans
 
 CASES = Path(__file__).parents[1] / "clickhouse" / "cases" / "input.jsonl"
@@ -145,9 +146,11 @@ def test_top_says_which_executions_were_killed_and_why(dsn: str) -> None:
 
 
 def test_what_is_not_there_fails(dsn: str, tmp_path: Path) -> None:
-    """An unknown id is 1, bad input 2; the message says what to do, without a traceback."""
+    """Bad input, an unknown id too, is 2; the message says what to do, without a traceback."""
     unknown = run("trace", "ffff", "--store", dsn)
-    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    nameless = run("trace", "", "--store", dsn)
+    assert (nameless.returncode, nameless.stderr[:24]) == (2, "otel-cost: the id is emp")
     assert "otel-cost top executions" in unknown.stderr
     bad = run("top", "users", "--since", "yesterday", "--store", dsn)
     assert bad.returncode == 2
@@ -203,6 +206,23 @@ def test_sql_reads_in_any_format_and_changes_nothing(dsn: str) -> None:
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert run("sql", query, "--format", "CSV", "--store", dsn).stdout == "4\n"
+
+
+def test_sql_says_what_a_query_may_not_be(dsn: str) -> None:
+    """Nothing, or with a FORMAT of its own: both are told with what to write instead."""
+    for query, told in (
+        ("  ;", "the query is empty"),
+        ("SELECT 1 FORMAT CSV;", "give --format CSV beside"),
+    ):
+        done = run("sql", query, "--store", dsn)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert told in done.stderr
+
+
+def test_looking_further_back_is_proposed_where_it_is_possible() -> None:
+    """A period that is everything has no further."""
+    assert nothing_since("No spending", EPOCH) == "No spending at all."
+    assert nothing_since("No spending", parse_since("7d")).endswith("Try --since all.")
 
 
 def test_sql_takes_parameters(dsn: str) -> None:

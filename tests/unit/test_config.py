@@ -28,5 +28,5 @@ def test_every_wrong_value_is_named_at_once() -> None:
         Config.load({"OTEL_COST_ENABLED": "perhaps", "OTEL_COST_MAX_OPEN_SPANS": "-1"})
     assert caught.value.problems == (
         "OTEL_COST_ENABLED='perhaps' is not a switch; write true or false",
-        "OTEL_COST_MAX_OPEN_SPANS='-1' is not a whole number above 0; write for example 4096",
+        "OTEL_COST_MAX_OPEN_SPANS='-1' is not a whole number above 0; write for example 65536",
     )
