@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from opentelemetry import context, propagate, trace
 
-from otel_cost import execution
+from otel_cost import execution, process
 from otel_cost.budgets import Policy
 from otel_cost.errors import BudgetExceeded
 from otel_cost.fake_provider import FakeProvider, Reply
@@ -455,8 +455,9 @@ def test_what_the_caller_set_itself_stays(guard: Guard) -> None:
     assert "execution=run" in said["OTEL_COST_INHERITED"]
 
 
-def test_outside_of_an_execution_nothing_is_carried(guard: Guard) -> None:
+def test_outside_of_an_execution_nothing_is_carried(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is anything shared, so a server that forks workers pays nothing for it."""
+    monkeypatch.setattr(process, "_runs_many", lambda: True)
     assert children.variables() == {}
     assert guard.ledger.paths == ()  # type: ignore[attr-defined]
 
