@@ -27,6 +27,7 @@ SELECT
 FROM decisions AS decision FINAL
 WHERE decision.kind IN ('identical_calls', 'ping_pong', 'near_identical_calls', 'retry_storm', 'context_growth')
     AND toDate(decision.decided_at) >= toDate((SELECT at FROM anomaly_clock)) - (SELECT watch_days FROM anomaly_settings)
+    AND toDate(decision.decided_at) <= toDate((SELECT at FROM anomaly_clock)) + 1
     AND decision.execution_id != ''
 GROUP BY
     kind,

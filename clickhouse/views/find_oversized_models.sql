@@ -48,6 +48,7 @@ WITH
         FROM spend_days FINAL
         WHERE kind = 'model'
             AND utc_day >= toDate((SELECT at FROM anomaly_clock)) - (SELECT baseline_days FROM anomaly_settings)
+            AND utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
         GROUP BY model
     )
 SELECT

@@ -57,11 +57,13 @@ FROM
             toDate((SELECT at FROM anomaly_clock)) AS today
         FROM baselines FINAL
         WHERE utc_day >= toDate((SELECT at FROM anomaly_clock)) - (SELECT baseline_days FROM anomaly_settings)
+            AND utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
         GROUP BY agent_name
         HAVING first_day <= today - 14
     ) AS age
         ON age.agent_name = base.agent_name
     WHERE base.utc_day >= toDate((SELECT at FROM anomaly_clock)) - (SELECT baseline_days FROM anomaly_settings)
+        AND base.utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
         AND base.agent_name != ''
     GROUP BY base.agent_name
 ) AS creep

@@ -25,6 +25,7 @@ WITH
             AND feature != ''
             AND utc_day > toDate((SELECT at FROM anomaly_clock))
                 - (SELECT watch_days + baseline_days FROM anomaly_settings)
+            AND utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
         GROUP BY
             feature,
             utc_day,

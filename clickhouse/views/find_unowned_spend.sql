@@ -39,5 +39,6 @@ WHERE hourly.organization = ''
     AND hourly.user_id = ''
     AND hourly.feature = ''
     AND hourly.utc_day >= toDate((SELECT at FROM anomaly_clock)) - (SELECT watch_days FROM anomaly_settings)
+    AND hourly.utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
 GROUP BY hourly.agent_name
 HAVING seen > any(setting.unowned_usd);

@@ -37,4 +37,5 @@ WHERE hourly.kind = 'model'
     AND hourly.price_status = 'unpriced'
     AND hourly.calls_with_usage > 0
     AND hourly.utc_day >= toDate((SELECT at FROM anomaly_clock)) - (SELECT watch_days FROM anomaly_settings)
+    AND hourly.utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
 GROUP BY hourly.model;

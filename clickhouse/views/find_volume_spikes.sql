@@ -43,6 +43,7 @@ INNER JOIN
         sum(base.cost_usd) AS cost_usd
     FROM baselines AS base FINAL
     WHERE utc_day >= toDate((SELECT at FROM anomaly_clock)) - (SELECT watch_days FROM anomaly_settings)
+        AND utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
     GROUP BY subject
 ) AS cost
     ON cost.subject = spike.subject

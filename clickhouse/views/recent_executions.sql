@@ -60,8 +60,9 @@ FROM
         argMinIf(part.agent_name, charged_from, part.agent_name != '') AS agent_name,
         argMin(part.service_name, charged_from) AS service_name
     FROM execution_days AS part FINAL
-    WHERE utc_day >= toDate((SELECT at FROM anomaly_clock))
-        - (SELECT greatest(watch_days, baseline_days) + 2 FROM anomaly_settings)
+    WHERE utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
+        AND utc_day >= toDate((SELECT at FROM anomaly_clock))
+            - (SELECT greatest(watch_days, baseline_days) + 2 FROM anomaly_settings)
     GROUP BY id
 ) AS run
 WHERE run.ended_at <= (SELECT at FROM anomaly_clock) + INTERVAL 1 DAY;

@@ -30,6 +30,7 @@ FROM
             toStartOfHour(min(hour)) AS first_at
         FROM baselines FINAL
         WHERE utc_day >= toDate((SELECT at FROM anomaly_clock)) - 29 - (SELECT watch_days FROM anomaly_settings)
+            AND utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
         GROUP BY subject
     )
 ) AS whole
@@ -41,6 +42,7 @@ LEFT JOIN
         sum(base.executions) AS executions
     FROM baselines AS base FINAL
     WHERE utc_day >= toDate((SELECT at FROM anomaly_clock)) - 29 - (SELECT watch_days FROM anomaly_settings)
+        AND utc_day <= toDate((SELECT at FROM anomaly_clock)) + 1
     GROUP BY
         subject,
         at

@@ -227,6 +227,55 @@ def test_five_failures_in_a_row_are_a_storm(store: Store) -> None:
     assert found(store)["retry_storm", "execution:storm"]["seen"] == 5
 
 
+def by_hour(hours: int, failing_hour: int) -> list[dict[str, Any]]:
+    """Return six executions from 6:00 on with ten calls an hour, of which eight fail in one of them."""
+    return [
+        call(
+            f"long-{run}",
+            NOW + (hour - 6) * HOUR + timedelta(minutes=6 * number, seconds=run),
+            "0.01",
+            status="Error" if hour == failing_hour and number % 5 else "Unset",
+        )
+        for run in range(6)
+        for hour in range(hours)
+        for number in range(10)
+    ]
+
+
+def test_a_storm_is_in_the_hour_its_calls_failed_in(store: Store) -> None:
+    """Six executions of six hours make 60 calls an hour; that 48 failed from 10:00 on is told of it."""
+    insert(store, by_hour(hours=6, failing_hour=4))
+    row = found(store)["retry_storm", "agent:planner"]
+    assert (row["seen"], row["expected"]) == (Decimal("0.8"), Decimal("0.133333"))
+    assert row["reason"].startswith("48 of 60 calls failed in the hour from 2026-06-30 10:00:00 UTC")
+    assert row["first_seen"] == NOW - 2 * HOUR
+
+
+def test_a_storm_is_of_five_executions(store: Store) -> None:
+    """What four executions fail in is no storm of their agent, however often they do."""
+    few = [each for each in by_hour(hours=6, failing_hour=4) if each["execution_id"] in ("long-0", "long-1")]
+    insert(store, few)
+    assert ("retry_storm", "agent:planner") not in found(store)
+
+
+@pytest.mark.parametrize("ahead", [datetime(2090, 1, 1, tzinfo=timezone.utc), NOW + 3 * DAY + 500 * DAY])
+def test_a_clock_that_is_ahead_changes_nothing(store: Store, ahead: datetime) -> None:
+    """Calls of a day to come hide nothing of an imported history, are no findings, and resolve none."""
+    history = by_hour(hours=6, failing_hour=4)
+    insert(store, history)
+    before = found(store)
+    assert ("retry_storm", "agent:planner") in before
+    nobody = {"user_id": "", "feature": "", "agent_name": "skewed"}
+    insert(
+        store,
+        [
+            call("ahead", ahead, "5", **nobody),
+            call("unknown", ahead, None, model="no-such-model", agent_name="skewed"),
+        ],
+    )
+    assert found(store) == before
+
+
 def stepping(run: str, outputs: Sequence[int]) -> list[dict[str, Any]]:
     """Return calls whose prompts grow by 100 tokens, with answers of these lengths."""
     return [
