@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -113,6 +112,8 @@ def _parse(text: str, default: Any) -> Any:
 
 def _check_payer_fields(names: tuple[str, ...]) -> None:
     """Raise `ValueError` for a name that is no field: the ids it was meant for would stay readable."""
+    import difflib
+
     from otel_cost.attribution import Payer
 
     for name in names:

@@ -6,7 +6,8 @@
 -- Source:     charges, trace_links
 -- Read by:    queries/account_traces.sql, server/refresh_accounts.sql
 -- Steps:      ranked to matched (records of one call, in recognised those of one id), climbing (every span with each span
---             above it, and whom they name, the nearest first), then per span what stands below it and whether a span above already holds it
+--             above it, and whom they name, the nearest first), then per span what stands below it and whether a span above
+--             already holds it
 -- A version is the time a pass began, found out before it looks at any table, so that of two passes at once the one that
 -- saw less never wins. It leaves alone what another pass that began later has decided.
 -- Columns are named at each step and only where needed: finding out what a long query means takes most of its time.
