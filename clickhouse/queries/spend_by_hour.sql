@@ -36,8 +36,10 @@ FROM
         input_tokens,
         output_tokens
     FROM spend_hourly
-    WHERE hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
-        AND hour <= {until:DateTime64(9, 'UTC')}
+    WHERE hour + INTERVAL 1 HOUR > toDateTime(greatest({since:DateTime64(9, 'UTC')}, toDateTime64(0, 9, 'UTC')), 'UTC')
+        AND hour <= toDateTime(
+            least(greatest({until:DateTime64(9, 'UTC')}, toDateTime64(0, 9, 'UTC')), toDateTime64('2106-01-01', 9, 'UTC')),
+            'UTC')
         AND utc_day BETWEEN toDate32({since:DateTime64(9, 'UTC')}) - 1 AND toDate32({until:DateTime64(9, 'UTC')}) + 1
         AND utc_day >= toDate32(least({until:DateTime64(9, 'UTC')}, now64(9, 'UTC'))) - 8
 ) AS spend

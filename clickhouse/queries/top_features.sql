@@ -36,7 +36,8 @@ FROM
         output_tokens,
         0 AS executions
     FROM spend_hourly
-    WHERE utc_day = toDate32({since:DateTime64(9, 'UTC')}) AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
+    WHERE utc_day = toDate32({since:DateTime64(9, 'UTC')})
+        AND hour + INTERVAL 1 HOUR > toDateTime(greatest({since:DateTime64(9, 'UTC')}, toDateTime64(0, 9, 'UTC')), 'UTC')
     UNION ALL
     SELECT
         feature AS feature,

@@ -40,7 +40,7 @@ FROM
     FROM spend_hourly
     WHERE kind = 'model'
         AND utc_day = toDate32({since:DateTime64(9, 'UTC')})
-        AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
+        AND hour + INTERVAL 1 HOUR > toDateTime(greatest({since:DateTime64(9, 'UTC')}, toDateTime64(0, 9, 'UTC')), 'UTC')
 ) AS spend
 GROUP BY
     provider,

@@ -46,7 +46,7 @@ FROM
     FROM spend_hourly
     WHERE kind = 'tool'
         AND utc_day = toDate32({since:DateTime64(9, 'UTC')})
-        AND hour > {since:DateTime64(9, 'UTC')} - INTERVAL 1 HOUR
+        AND hour + INTERVAL 1 HOUR > toDateTime(greatest({since:DateTime64(9, 'UTC')}, toDateTime64(0, 9, 'UTC')), 'UTC')
     UNION ALL
     SELECT
         arrayJoin(tools) AS tool_name,
