@@ -16,11 +16,11 @@ FROM charges
 WHERE response_key != 0
     AND span_class != 'tool'
     AND toDate(started_at) BETWEEN (
-            SELECT min(toDate(started_at)) - 1
+            SELECT greatest(toDate(min(started_at)), toDate('1970-01-02')) - 1
             FROM <database>.trace_links
             WHERE inserted_at > now() - INTERVAL 2 MINUTE)
         AND (
-            SELECT max(toDate(started_at)) + 1
+            SELECT least(toDate(max(started_at)), toDate('2149-06-05')) + 1
             FROM <database>.trace_links
             WHERE inserted_at > now() - INTERVAL 2 MINUTE)
     AND response_key IN (

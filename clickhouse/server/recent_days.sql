@@ -6,6 +6,6 @@ CREATE OR REPLACE VIEW recent_days
 AS
 SELECT
     if(count() = 0, toDate('1970-01-01'), greatest(toDate(min(Start)), toDate('1970-01-02')) - 1) AS first_day,
-    if(count() = 0, toDate('2149-06-06'), toDate(max(End)) + 1) AS last_day
+    if(count() = 0, toDate('2149-06-06'), least(toDate(max(End)), toDate('2149-06-05')) + 1) AS last_day
 FROM otel_traces_trace_id_ts
 WHERE TraceId IN (SELECT trace_id FROM recent_traces);

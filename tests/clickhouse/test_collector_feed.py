@@ -67,6 +67,36 @@ def test_a_refreshed_view_accounts_for_a_collector(fed_store: Store) -> None:
             assert {key: row[COLUMNS.get(key, key)] for key in told} == told, (case.name, name)
 
 
+AN_HOUR_AGO = """
+ALTER TABLE trace_links UPDATE inserted_at = inserted_at - INTERVAL 1 HOUR WHERE true SETTINGS mutations_sync = 2
+"""
+
+
+def _commands(store: Store, *statements: str) -> None:
+    with store.connection("test") as client:
+        for statement in statements:
+            client.command(statement)
+
+
+def test_a_span_of_1970_hides_no_second_record(fed_store: Store) -> None:
+    """A clock that was never set moves no day bound around: records of one response in two traces are one call."""
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.response.id": "resp-1970",
+        "gen_ai.usage.input_tokens": "1000",
+    }
+    set_refreshing(fed_store, "STOP")
+    insert_like_a_collector(fed_store, [spans.of_attributes(1, call)])
+    _commands(fed_store, AN_HOUR_AGO)
+    insert_like_a_collector(fed_store, [spans.of_attributes(2, call)])
+    never_set = f"(toDateTime64(0, 9), '{3:032x}', '{3:016x}')"
+    _commands(fed_store, f"INSERT INTO otel_traces (Timestamp, TraceId, SpanId) VALUES {never_set}")
+    set_refreshing(fed_store, "START")
+    _commands(fed_store, "SYSTEM REFRESH VIEW refresh_accounts", "SYSTEM WAIT VIEW refresh_accounts")
+    assert sorted(row["counted"] for row in spans.charges(fed_store).values()) == [False, True]
+
+
 def test_an_insert_without_our_settings_takes_little_memory(fed_store: Store) -> None:
     """Thousands of calls once took gigabytes: ClickHouse evaluates what is chosen by `if` lazily."""
     usage = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 200}
