@@ -184,7 +184,7 @@ def sql(
     """Run a query of your own on charges, executions, decisions, spend_hourly, prices, otel_traces, ..."""
     values = dict(map(_parameter, params or ()))
     query = sys.stdin.read() if statement == "-" else os.fsencode(statement).decode(errors="replace")
-    _check_query(query)
+    query, fmt = _without_format(query, fmt)
     with open_migrated(store) as opened:
         answer = opened.sql(query, values, fmt=fmt)
     if sys.stdout.isatty():
@@ -193,13 +193,12 @@ def sql(
     sys.stdout.buffer.flush()
 
 
-def _check_query(query: str) -> None:
+def _without_format(query: str, fmt: str) -> tuple[str, str]:
+    """Return a query, and the format of its answer: the one that it ends with, else the one that is given."""
     if not query.strip().strip(";").strip():
         raise ConfigError("the query is empty; write for example SELECT * FROM executions LIMIT 10")
-    if found := re.search(r"\bFORMAT\s+(\w+)[\s;]*\Z", query, re.IGNORECASE):
-        raise ConfigError(
-            f"the query says {found[0].strip()}; leave that out and give --format {found[1]} beside it"
-        )
+    found = re.search(r"\sFORMAT\s+(\w+)[\s;]*\Z", query, re.IGNORECASE)
+    return (query[: found.start()], found[1]) if found else (query, fmt)
 
 
 def _parameter(text: str) -> tuple[str, str]:

@@ -208,15 +208,17 @@ def test_sql_reads_in_any_format_and_changes_nothing(dsn: str) -> None:
     assert run("sql", query, "--format", "CSV", "--store", dsn).stdout == "4\n"
 
 
-def test_sql_says_what_a_query_may_not_be(dsn: str) -> None:
-    """Nothing, or with a FORMAT of its own: both are told with what to write instead."""
-    for query, told in (
-        ("  ;", "the query is empty"),
-        ("SELECT 1 FORMAT CSV;", "give --format CSV beside"),
-    ):
-        done = run("sql", query, "--store", dsn)
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-        assert told in done.stderr
+def test_sql_says_that_a_query_is_empty(dsn: str) -> None:
+    """In a sentence with an example."""
+    done = run("sql", "  ;", "--store", dsn)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "the query is empty" in done.stderr
+
+
+@pytest.mark.parametrize("end", ["FORMAT CSV", "format CSV ;\n"])
+def test_sql_takes_the_format_that_a_query_ends_with(dsn: str, end: str) -> None:
+    """As people paste it from elsewhere."""
+    assert run("sql", f"SELECT 1, 2 {end}", "--store", dsn).stdout == "1,2\n"
 
 
 def test_looking_further_back_is_proposed_where_it_is_possible() -> None:

@@ -68,7 +68,8 @@ def test_a_refreshed_view_accounts_for_a_collector(fed_store: Store) -> None:
 
 
 AN_HOUR_AGO = """
-ALTER TABLE trace_links UPDATE inserted_at = inserted_at - INTERVAL 1 HOUR WHERE true SETTINGS mutations_sync = 2
+ALTER TABLE trace_links UPDATE inserted_at = inserted_at - INTERVAL 1 HOUR WHERE true
+SETTINGS mutations_sync = 2
 """
 
 
@@ -79,7 +80,7 @@ def _commands(store: Store, *statements: str) -> None:
 
 
 def test_a_span_of_1970_hides_no_second_record(fed_store: Store) -> None:
-    """A clock that was never set moves no day bound around: records of one response in two traces are one call."""
+    """A clock that was never set moves no bound: records of one response in two traces are one call."""
     call = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4o-mini",
