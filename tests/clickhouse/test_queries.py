@@ -114,46 +114,45 @@ def _asking(parameter: str) -> list[str]:
     return [name for name in QUERIES if f"{{{parameter}:DateTime" in named_sql("queries", name)]
 
 
-@pytest.mark.parametrize("since", ["1970-01-01 00:00:00", "1969-12-31 23:59:59", "1900-01-01 00:00:00"])
-@pytest.mark.parametrize("name", _asking("since"))
-def test_a_query_since_long_ago_answers_from_the_beginning(
-    filled_store: Store, name: str, since: str
-) -> None:
+def test_queries_since_long_ago_answer_from_the_beginning(filled_store: Store) -> None:
     """`--since all` begins in 1970, and earlier times too say all there is."""
-    assert _answer(filled_store, name, since=since) == _answer(
-        filled_store, name, since="2026-05-01 00:00:00"
-    )
+    for name in _asking("since"):
+        whole = _answer(filled_store, name, since="2026-05-01 00:00:00")
+        for since in ("1970-01-01 00:00:00", "1969-12-31 23:59:59", "1900-01-01 00:00:00"):
+            assert _answer(filled_store, name, since=since) == whole, (name, since)
 
 
-@pytest.mark.parametrize("since", ["2100-01-01 00:00:00", "2199-01-01 00:00:00"])
-@pytest.mark.parametrize("name", _asking("since"))
-def test_a_query_since_a_time_to_come_answers_nothing(filled_store: Store, name: str, since: str) -> None:
+def test_queries_since_a_time_to_come_answer_nothing(filled_store: Store) -> None:
     """A time far ahead, also one that a `Date` does not hold, has nothing after it."""
-    assert _answer(filled_store, name, since=since, until="2262-01-01 00:00:00") == ""
+    for name in _asking("since"):
+        for since in ("2100-01-01 00:00:00", "2199-01-01 00:00:00"):
+            answer = _answer(filled_store, name, since=since, until="2262-01-01 00:00:00")
+            assert answer == "", (name, since)
 
 
-@pytest.mark.parametrize("until", ["2100-01-01 00:00:00", "2199-01-01 00:00:00", "2262-01-01 00:00:00"])
-@pytest.mark.parametrize("name", ["anomalies", "spend_by_day"])
-def test_a_query_until_a_time_to_come_answers_up_to_now(filled_store: Store, name: str, until: str) -> None:
+def test_queries_until_a_time_to_come_answer_up_to_now(filled_store: Store) -> None:
     """A period that ends far ahead has what there is. Its bound counts back from now, not its end."""
-    whole = {"since": "2026-06-01 00:00:00"}
-    assert _answer(filled_store, name, until=until, **whole) == _answer(filled_store, name, **whole)
+    begins = {"since": "2026-06-01 00:00:00"}
+    for name in ("anomalies", "spend_by_day"):
+        whole = _answer(filled_store, name, **begins)
+        for until in ("2100-01-01 00:00:00", "2199-01-01 00:00:00", "2262-01-01 00:00:00"):
+            assert _answer(filled_store, name, until=until, **begins) == whole, (name, until)
 
 
-@pytest.mark.parametrize("name", _asking("until"))
-def test_a_query_until_long_ago_answers_nothing(filled_store: Store, name: str) -> None:
+def test_queries_until_long_ago_answer_nothing(filled_store: Store) -> None:
     """A period that ends before the first span is empty."""
-    assert _answer(filled_store, name, since="1900-01-01 00:00:00", until="1970-01-01 00:00:00") == ""
+    for name in _asking("until"):
+        answer = _answer(filled_store, name, since="1900-01-01 00:00:00", until="1970-01-01 00:00:00")
+        assert answer == "", name
 
 
-@pytest.mark.parametrize(
-    "at", ["1950-01-01 00:00:00", "1970-01-20 00:00:00", "2105-01-01 00:00:00", "2199-01-01 00:00:00"]
-)
-@pytest.mark.parametrize("is_day", ["false", "true"])
-def test_budgets_at_a_time_far_away_are_unspent(filled_store: Store, at: str, is_day: str) -> None:
+def test_budgets_at_a_time_far_away_are_unspent(filled_store: Store) -> None:
     """What a budget is asked about at a time without spending, nothing is spent of it."""
-    rows = filled_store.query("budget_status", at=at, is_day=is_day == "true", level="", limit=9).dicts()
-    assert sorted((row["name"], row["spent_usd"]) for row in rows) == [("ann", 0), ("red", 0)]
+    for year in ("1950-01-01", "1970-01-20", "2105-01-01", "2199-01-01"):
+        for is_day in (False, True):
+            at = {"at": f"{year} 00:00:00", "is_day": is_day}
+            rows = filled_store.query("budget_status", **at, level="", limit=9).dicts()
+            assert sorted((row["name"], row["spent_usd"]) for row in rows) == [("ann", 0), ("red", 0)], at
 
 
 def test_typed_results(filled_store: Store) -> None:
