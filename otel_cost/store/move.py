@@ -209,9 +209,27 @@ def _copy(source: Store, target: Store, part: Partition, fingerprint: tuple[int,
             f"{fingerprint[0]:,} rows of partition {part.partition_id} of {part.table} were sent and "
             f"{arrived[0]:,} arrived, or others; stop what writes to the store and run the same move again"
         )
-    place = f"PARTITION ID '{part.partition_id}'"
-    _on_nodes(target, f"ALTER TABLE {part.table} REPLACE {place} FROM {staged.table}")
-    _on_nodes(target, f"ALTER TABLE {staged.table} DROP {place}")
+    with target.nodes("move") as nodes:
+        for node in nodes:
+            _put_in_place(node, part.table, staged)
+
+
+def _put_in_place(node: Client, table: str, staged: Partition) -> None:
+    """Replace a partition by what arrived on a node: one of several shards may have got nothing of it."""
+    place = f"PARTITION ID '{staged.partition_id}'"
+    if node.query(_HAS_PARTS, parameters=_named(staged)).result_rows:
+        node.command(f"ALTER TABLE {table} REPLACE {place} FROM {staged.table}")
+    else:
+        node.command(f"ALTER TABLE {table} DROP {place}")
+    node.command(f"ALTER TABLE {staged.table} DROP {place}")
+
+
+_HAS_PARTS = """
+SELECT 1 FROM system.parts
+WHERE active AND database = currentDatabase()
+    AND table = {table:String} AND partition_id = {partition_id:String}
+LIMIT 1
+"""
 
 
 def _add(source: Store, target: Store, part: Partition) -> None:
