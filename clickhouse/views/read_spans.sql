@@ -389,7 +389,12 @@ SELECT
     multiIf(NOT has_cost, '', costs[chosen].2, 'provider', 'emitter') AS reported_by,
     toDecimal128OrNull(said['span_cost_usd'], 12) AS span_cost_usd,
     toDecimal128OrNull(said['span_list_cost_usd'], 12) AS span_list_cost_usd,
-    said['span_price_status'] AS span_price_status,
+    if(
+        said['span_price_status'] = 'unpriced' OR (
+            said['span_price_status'] IN ('provided', 'priced', 'estimated')
+            AND span_cost_usd BETWEEN 0 AND 1000000000000),
+        said['span_price_status'],
+        '') AS span_price_status,
     said['span_price_version'] AS span_price_version,
     said['span_price_model'] AS span_price_model,
     status,

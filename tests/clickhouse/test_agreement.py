@@ -104,6 +104,32 @@ def test_fixtures_of_other_projects_cost_the_same(store: Store, book: PriceBook)
     assert _totals(store) == wanted
 
 
+def test_a_price_on_a_span_is_believed_within_bounds(store: Store) -> None:
+    """What no processor of ours writes is priced as if it were not there: 1,000 tokens at 0.15 USD a million.
+
+    https://openai.com/api/pricing (2026-11)
+    """
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.usage.input_tokens": 1000,
+        "gen_ai.usage.output_tokens": 0,
+    }
+    told = [
+        ("-5", "priced"),
+        ("1e26", "priced"),
+        ("", "priced"),
+        ("nan", "priced"),
+        ("2", "cheap"),
+        ("2", ""),
+    ]
+    told += [("2.5", "priced"), ("", "unpriced")]
+    prices = [{"otel_cost.cost_usd": cost, "otel_cost.price.status": status} for cost, status in told]
+    spans.insert(store, [spans.of_attributes(number, call | price) for number, price in enumerate(prices, 1)])
+    charged = sorted(spans.charges(store).items())
+    assert [_pico(row["cost_usd"]) for _, row in charged] == [150_000_000] * 6 + [2_500_000_000_000, None]
+
+
 def test_any_usage_is_read_the_same(store: Store, book: PriceBook) -> None:
     """Which parts are inside which, and what is missing, is told the same of any amounts."""
     chance = random.Random(2)
