@@ -4,7 +4,8 @@
 -- Source:    execution_days FINAL, decisions FINAL, time_zones_dictionary, dropped_days
 -- Read by:   Store.roll, and a refreshable view on servers
 -- Keys that are there and have no execution any more are written as deleted. A day after whose charges were dropped keeps
--- what it has.
+-- what it has. An execution that has charges on two days in a row is counted on the first, where it began, and all else of it
+-- is in the hour in which its charges of the day begin.
 INSERT INTO baselines
 (
     utc_day,
@@ -67,7 +68,7 @@ FROM
         agent_name,
         feature,
         any(run.hour_of_week) AS hour_of_week,
-        count() AS executions,
+        countIf(is_first_day) AS executions,
         countIf(is_killed) AS killed_executions,
         countIf(NOT is_killed AND run.status = 'Error') AS error_executions,
         countIf(run.failed_calls > 0) AS failing_executions,
@@ -104,6 +105,12 @@ FROM
                 FROM decisions FINAL
                 WHERE decision = 'deny' AND mode = 'enforce'
                     AND toDate(decided_at) IN (SELECT arrayJoin([utc_day, utc_day + 1]) FROM days)) AS is_killed,
+            (utc_day, execution_key) NOT IN (
+                SELECT
+                    utc_day + 1,
+                    execution_key
+                FROM execution_days FINAL
+                WHERE utc_day IN (SELECT utc_day - 1 FROM days)) AS is_first_day,
             status,
             model_calls,
             tool_calls,

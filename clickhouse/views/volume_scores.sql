@@ -2,12 +2,14 @@
 -- Grain:     one row per (subject, at) of the last watch_days that has enough history
 -- Source:    views/volume_series.sql, anomaly_settings
 -- Read by:   views/find_volume_spikes.sql, tests/anomalies/nab.py (which puts another series in place of volume_series)
--- Expected is the median of what was seen at the same hour of the week, one hour either way, in the 28 days before. With
--- less than 14 days of history it is the same hour of any day, and with less than 2 days nothing is said. How far such hours
--- are apart is their median absolute deviation, scaled to a standard deviation (1.4826). A dozen hours tell it badly, so the
--- spread is the median of it over all watched hours of the subject, for counts in proportion to the square root of what is
--- expected, and no less than that root (Poisson) or a tenth of what is expected. The score is the distance in spreads. What
--- was seen in the 12 hours before is not history: it may be the same incident.
+-- Expected is the median of what was seen at the same hour of the week, one hour either way, in the 28 days before, or that of
+-- the very hour, if it is greater: a job that runs every night is in one hour of three. Of two in the middle the very hour takes
+-- the lower, so that one incident is not usual the week after. With less than 14 days of history it is the same hour of any
+-- day, and with less than 2 days nothing is said. How far apart the hours are that the greater median is of is their median
+-- absolute deviation, scaled to a standard deviation (1.4826). A dozen hours tell it badly, so the spread is the median of it
+-- over all watched hours of the subject, for counts in proportion to the square root of what is expected, and no less than
+-- that root (Poisson) or a tenth of what is expected. The score is the distance in spreads. What was seen in the 12 hours
+-- before is not history: it may be the same incident.
 CREATE OR REPLACE VIEW volume_scores
 AS
 SELECT
@@ -29,8 +31,13 @@ FROM
         at,
         seen,
         is_weekly,
-        arrayReduce('quantileExactInclusive(0.5)', history) AS expected,
-        1.4826 * arrayReduce('quantileExactInclusive(0.5)', arrayMap(value -> abs(value - expected), history)) AS deviation,
+        arrayReduce('quantileExactInclusive(0.5)', history) AS around,
+        arrayReduce('quantileExactLow', same_hour) AS exactly,
+        notEmpty(same_hour) AND exactly > around AS is_exact,
+        if(is_exact, exactly, around) AS expected,
+        1.4826 * arrayReduce(
+            'quantileExactInclusive(0.5)',
+            arrayMap(value -> abs(value - expected), if(is_exact, same_hour, history))) AS deviation,
         if(is_count, sqrt(greatest(expected, 1)), 1) AS unit,
         if(is_count, unit, 1e-9) AS least_spread
     FROM
@@ -41,7 +48,8 @@ FROM
             any(point.value) AS seen,
             any(point.is_count) AS is_count,
             any(point.is_weekly) AS is_weekly,
-            groupArray(past.value) AS history
+            groupArray(past.value) AS history,
+            groupArrayIf(past.value, past.hour_of_day = point.own_hour_of_day) AS same_hour
         FROM
         (
             SELECT
@@ -50,7 +58,8 @@ FROM
                 value,
                 is_count,
                 at >= first_at + INTERVAL 14 DAY AS is_weekly,
-                positiveModulo(toHour(at) + arrayJoin([-1, 0, 1]), 24) AS hour_of_day,
+                toHour(at) AS own_hour_of_day,
+                positiveModulo(own_hour_of_day + arrayJoin([-1, 0, 1]), 24) AS hour_of_day,
                 (toDayOfWeek(at) - 1) * 24 + toHour(at) AS hour_of_week
             FROM volume_series
             WHERE is_watched AND at >= first_at + INTERVAL 2 DAY

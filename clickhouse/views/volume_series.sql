@@ -2,7 +2,7 @@
 -- Grain:     one row per subject and hour since it was first seen, in the last watch_days and 29 days before
 -- Source:    baselines FINAL
 -- Read by:   views/volume_scores.sql
--- The subject is the feature, and where none is named the agent.
+-- The subject is the feature, and where none is named the agent. An execution counts on its first day.
 CREATE OR REPLACE VIEW volume_series
 AS
 SELECT

@@ -242,6 +242,64 @@ def by_hour(hours: int, failing_hour: int) -> list[dict[str, Any]]:
     ]
 
 
+def nightly(
+    days: int, hours: Sequence[int] = (22,), executions: int = 15, **columns: Any
+) -> list[dict[str, Any]]:
+    """Return as many executions each night up to the day before NOW, with a call in each of some hours."""
+    midnight = NOW.replace(hour=0)
+    return [
+        call(
+            f"night-{day}-{run}",
+            midnight - day * DAY + hour * HOUR + timedelta(seconds=run),
+            "0.01",
+            **columns,
+        )
+        for day in range(1, days + 1)
+        for run in range(executions)
+        for hour in hours
+    ]
+
+
+@pytest.mark.parametrize("days", [4, 10, 21])
+def test_a_job_that_runs_every_night_is_usual(store: Store, days: int) -> None:
+    """Fifteen executions at 22:00 are what is expected there, after few days or weeks, and none beside it."""
+    insert(store, [*nightly(days), call("now", NOW, "0.01")])
+    assert ("volume_spike", "feature:plan") not in found(store)
+
+
+@pytest.mark.parametrize(("extra", "is_spike"), [(0, False), (45, True)])
+def test_a_night_with_four_times_as_many_is_not(store: Store, extra: int, is_spike: bool) -> None:
+    """Sixty executions last night, where fifteen are usual, are a spike, told against the fifteen."""
+    midnight = NOW.replace(hour=0)
+    more = [
+        call(f"more-{run}", midnight - 2 * HOUR + timedelta(minutes=1, seconds=run), "0.01")
+        for run in range(extra)
+    ]
+    insert(store, [*nightly(21), *more, call("now", NOW, "0.01")])
+    told = found(store)
+    assert (("volume_spike", "feature:plan") in told) == is_spike
+    if is_spike:
+        row = told["volume_spike", "feature:plan"]
+        assert (row["seen"], row["expected"], row["first_seen"]) == (60, 15, midnight - 2 * HOUR)
+
+
+def test_an_execution_that_runs_past_midnight_begins_once(store: Store) -> None:
+    """Fifteen that ran two hours longer last night began at 22:00, and none of them at midnight."""
+    usual = [each for each in nightly(21) if not each["execution_id"].startswith("night-1-")]
+    insert(store, [*usual, *nightly(1, hours=(22, 23, 24)), call("now", NOW, "0.01")])
+    assert ("volume_spike", "feature:plan") not in found(store)
+    begun = store.sql(
+        "SELECT hour, sum(executions), sum(calls) FROM baselines FINAL"
+        " WHERE utc_day >= '2026-06-29' GROUP BY hour ORDER BY hour",
+        fmt="TSV",
+    )
+    assert begun.decode().splitlines() == [
+        "2026-06-29 22:00:00\t15\t30",
+        "2026-06-30 00:00:00\t0\t15",
+        "2026-06-30 12:00:00\t1\t1",
+    ]
+
+
 def test_a_storm_is_in_the_hour_its_calls_failed_in(store: Store) -> None:
     """Six executions of six hours make 60 calls an hour; that 48 failed from 10:00 on is told of it."""
     insert(store, by_hour(hours=6, failing_hour=4))

@@ -20,7 +20,7 @@ from otel_cost.store import Store, migrations, move, open_store, reprice
 from otel_cost.store.files import named_sql
 from otel_cost.store.topology import PER_NODE, Topology, table_name
 from tests.clickhouse import spans
-from tests.clickhouse.calls import moment
+from tests.clickhouse.calls import Call, moment
 from tests.clickhouse.conftest import empty
 from tests.clickhouse.test_delivery import said
 from tests.clickhouse.test_reprice import CHEAPER
@@ -177,6 +177,17 @@ def test_days_without_charges_keep_their_totals(databases: list[str], book: Pric
         for part in move._partitions(old, "spend_hours"):
             move._add(old, new, part)
         assert _told(new) == _told(old)
+
+
+def test_a_late_span_leaves_totals_that_were_moved(databases: list[str], book: PriceBook) -> None:
+    """A span of a day whose totals came without charges makes none of them anew in the new store."""
+    with _filled(databases[0], book) as old, _opened(databases[1], book) as new:
+        _drop_days(old)
+        move.move(old, new, _no_report)
+        before = _told(new)
+        late = [Call(99, number, moment(f"{day} 23:30")) for number, day in enumerate(DROPPED)]
+        spans.insert(new, [call.request() for call in late])
+        assert _told(new) == before
 
 
 @pytest.mark.slow
