@@ -221,7 +221,13 @@ def _pick(document: Mapping[str, Any], table: Mapping[str, tuple[str, ...]]) -> 
     return picked
 
 
-def _at(document: Any, path: Path) -> object:
+def objects(value: Any) -> list[dict[str, Any]]:
+    """Return the JSON objects in a list; none of what is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def at(document: Any, path: Path) -> Any:
+    """Return what stands at a path of keys; None where nothing does."""
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
     return document

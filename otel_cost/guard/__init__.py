@@ -42,7 +42,6 @@ from otel_cost.budgets import (
     Policy,
     match,
 )
-from otel_cost.charging import BILLING_PROVIDERS
 from otel_cost.containment import contained, count, elsewhere
 from otel_cost.detectors import LIMIT, Exchange, Finding, ModelCallOutcome, Step, Watch, Watches, thresholds
 from otel_cost.errors import BudgetExceeded, ConfigError, UnknownModelError
@@ -59,7 +58,7 @@ from otel_cost.guard.spans import Unmetered
 from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
 from otel_cost.guard.untold import NOTHING as NOTHING_UNTOLD
-from otel_cost.guard.untold import untold, usage_attributes
+from otel_cost.guard.untold import bill_of, untold
 from otel_cost.ledger import Balance, Busy, Hold, Ledger, Refusal, Tally
 from otel_cost.money import PICO, to_picousd
 from otel_cost.policy_values import EVERYONE
@@ -92,17 +91,12 @@ class Cost(NamedTuple):
     """What an answered call cost, by its usage or, where it does not say, an estimate.
 
     Attributes:
-        unsaid: The usage, where the span of the call has no way to know it: of an answer that broke off, and
-            of a stream whose application did not ask for it. None otherwise.
-        is_partial: The answer broke off.
         untold: What the span of the call has no way to know of what was used, as attributes.
     """
 
     picousd: int
     input_tokens: int = 0
     output_tokens: int = 0
-    unsaid: Usage | None = None
-    is_partial: bool = False
     untold: Mapping[str, str | int] = NOTHING_UNTOLD
 
 
@@ -385,13 +379,8 @@ class Guard:
         if usage is None:
             partial = self._partial_usage(ticket, answer)
             picousd = self._price_answer(ticket, answer, partial)
-            return Cost(
-                picousd,
-                *partial.totals,
-                partial,
-                is_partial=True,
-                untold=untold(ticket.call, answer, partial),
-            )
+            said = untold(ticket.call, answer, partial, is_partial=True)
+            return Cost(picousd, *partial.totals, said)
         inputs, outputs = usage.totals
         with contained("learn from an answer"):
             self.bounds.learn(
@@ -403,16 +392,16 @@ class Guard:
                 conversation=ticket.conversation,
                 response_id=answer.response_id,
             )
-        unsaid = usage if ticket.change is not None and ticket.change.hides_usage else None
         picousd = self._price_answer(ticket, answer, usage)
-        return Cost(picousd, inputs, outputs, unsaid, untold=untold(ticket.call, answer, usage))
+        is_hidden = ticket.change is not None and ticket.change.hides_usage
+        said = untold(ticket.call, answer, usage, is_usage_hidden=is_hidden)
+        return Cost(picousd, inputs, outputs, said)
 
     def _price_answer(self, ticket: Ticket, answer: Answer, usage: Usage) -> int:
-        call = ticket.call
-        bill = answer.billed_usd if call.provider in BILLING_PROVIDERS else None
-        return (
-            self._price(call, usage, answer.model, answer.service_tier) if bill is None else to_picousd(bill)
-        )
+        bill = bill_of(ticket.call, answer)
+        if bill is not None:
+            return to_picousd(bill)
+        return self._price(ticket.call, usage, answer.model, answer.service_tier)
 
     def _partial_usage(self, ticket: Ticket, answer: Answer) -> Usage:
         """Return what an answer used that broke off, or does not tell it.
@@ -496,9 +485,6 @@ class Guard:
         self.records.note_call(ticket.budget.execution_id, name, ticket.spender, cost.picousd)
         with contained("watch an execution"):
             self._watch_outcome(ticket, cost, is_failed=is_failed)
-        if cost.unsaid is not None:
-            with contained("tell a span its usage"):
-                _write_usage(ticket.span, cost.unsaid, is_partial=cost.is_partial)
         if cost.untold:
             with contained("tell a span what its call used"):
                 _write(ticket.span, cost.untold)
@@ -846,11 +832,6 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _write_usage(span: trace.Span, usage: Usage, *, is_partial: bool) -> None:
-    """Put the usage of an answer on the span of its call, which has none; with a mark where it broke off."""
-    _write(span, usage_attributes(usage) | ({names.USAGE_SOURCE: names.PARTIAL} if is_partial else {}))
 
 
 def _write(span: trace.Span, said: Mapping[str, str | int]) -> None:

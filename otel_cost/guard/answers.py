@@ -195,7 +195,7 @@ class Answer:
         for place in _USAGE_PLACES:
             if place[0] not in document:
                 continue
-            found = _at(document, place)
+            found = documents.at(document, place)
             if isinstance(found, dict) and found:
                 is_start = document.get("type") == "message_start"
                 self._merge({**found, **_NO_OUTPUT} if is_start else found)
@@ -456,10 +456,4 @@ def _size(text: str) -> int:
 def _tells_usage(event: Json) -> bool:
     if "prompt_eval_count" in event or "eval_count" in event:
         return True
-    return any(isinstance(_at(event, place), dict) for place in _USAGE_PLACES)
-
-
-def _at(document: Any, place: tuple[str, ...]) -> Any:
-    for key in place:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
+    return any(isinstance(documents.at(event, place), dict) for place in _USAGE_PLACES)

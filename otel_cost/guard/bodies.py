@@ -55,9 +55,7 @@ def read_body(held: object) -> Body:
             held = bytes(whole[held.tell() :])
     elif isinstance(held, bytearray | memoryview):
         held = bytes(held)
-    if isinstance(held, bytes) and held.startswith(
-        b"--"
-    ):  # no JSON begins like this, but every multipart does
+    if isinstance(held, bytes) and held.startswith(b"--"):  # as every form does, and no JSON
         return _read_form(_parts(held))
     if isinstance(held, Form):
         return _read_form(held.fields)
@@ -100,8 +98,10 @@ def _typed(value: str | bytes | float) -> object:
 
 
 def _size(file: object) -> int:
-    if isinstance(file, str | bytes | bytearray | memoryview):
-        return memoryview(file).nbytes if not isinstance(file, str) else len(file)
+    if isinstance(file, str):
+        return len(file)
+    if isinstance(file, bytes | bytearray | memoryview):
+        return memoryview(file).nbytes
     if isinstance(file, io.BytesIO):
         return file.getbuffer().nbytes
     with suppress(Exception):

@@ -288,7 +288,7 @@ class Bounds:
             conversation: As for `worst`.
             response_id: The provider's name of the answer, which a later call may continue.
         """
-        is_whole = bool(call.prompt) and not (call.files or call.history or any(call.searches))
+        is_whole = bool(call.prompt) and not (call.files or call.history or call.searches is not NONE)
         counted = _Counted(sketch(call.prompt), input_tokens) if is_whole and conversation else None
         with self._lock:
             learnt = self._learnt.get((call.provider, call.model))
@@ -313,7 +313,7 @@ class Bounds:
         return min(len(text), math.ceil(most_tokens(text) * dearness))
 
     def _before(self, call: ModelCall, conversation: int) -> _Counted | None:
-        if not conversation or call.files or call.history or any(call.searches):
+        if not conversation or call.files or call.history or call.searches is not NONE:
             return None
         return self._counted.get((call.provider, call.model, conversation))
 

@@ -6,7 +6,7 @@ one provider counts unlike the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from otel_cost import documents
@@ -49,7 +49,7 @@ def _by_modality(key: str, names: Mapping[str, str]) -> Callable[[Json, Amounts]
     """Google's lists: https://ai.google.dev/api/generate-content#ModalityTokenCount."""
 
     def read(usage: Json, found: Amounts) -> None:
-        for entry in _objects(usage[key]):
+        for entry in documents.objects(usage[key]):
             name = names.get(str(entry.get("modality")).lower())
             count = entry.get("tokenCount", entry.get("tokens"))
             if name and type(count) is int:
@@ -61,7 +61,7 @@ def _by_modality(key: str, names: Mapping[str, str]) -> Callable[[Json, Amounts]
 
 def _cache_lifetimes(usage: Json, found: Amounts) -> None:
     """https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CacheDetail.html."""
-    for entry in _objects(usage["cacheDetails"]):
+    for entry in documents.objects(usage["cacheDetails"]):
         if entry.get("ttl") == "1h":
             found["cache_write_1h_tokens"] = entry.get("inputTokens")
 
@@ -75,7 +75,7 @@ def _google(usage: Json, found: Amounts) -> None:
 
 def _google_searches(usage: Json, found: Amounts) -> None:
     """https://ai.google.dev/api/interactions-api#Resource:Usage."""
-    for entry in _objects(usage["grounding_tool_count"]):
+    for entry in documents.objects(usage["grounding_tool_count"]):
         if entry.get("type") == "google_search":
             found["web_searches"] = entry.get("count")
 
@@ -133,7 +133,3 @@ _READERS: dict[str, Callable[[Json, Amounts], None]] = {
 
 def _sum(counts: Iterable[object]) -> int:
     return sum(count for count in counts if isinstance(count, int))
-
-
-def _objects(value: Any) -> Iterator[Json]:
-    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from otel_cost.documents import objects
+
 Json = dict[str, Any]
 
 UNLIMITED = 10
@@ -52,13 +54,8 @@ def allowed(body: Json, model: str, calls: int = UNLIMITED) -> Allowed:
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (2026-11),
     https://ai.google.dev/gemini-api/docs/google-search (2026-11)
     """
-    tools = body.get("tools")
-    if not isinstance(tools, list):
-        return NONE
     web = files = tokens = 0
-    for tool in tools:
-        if not isinstance(tool, dict):
-            continue
+    for tool in objects(body.get("tools")):
         kind = tool.get("type")
         kind = kind if isinstance(kind, str) else ""
         if kind == "google_search" or any(name in tool for name in _GOOGLE_TOOLS):
@@ -69,7 +66,7 @@ def allowed(body: Json, model: str, calls: int = UNLIMITED) -> Allowed:
         elif kind == "file_search" and "vector_store_ids" in tool:
             files = min(calls, _number(body, "max_tool_calls") or UNLIMITED)
             tokens += files * FILE_TOKENS
-    return Allowed(web, files, tokens)
+    return Allowed(web, files, tokens) if web or files else NONE
 
 
 def _number(holder: Json, name: str) -> int:
@@ -94,7 +91,7 @@ class Listed:
     def take(self, document: Json) -> None:
         """Count the searches in a whole answer, or in one event of a streamed one."""
         if "candidates" in document:
-            for candidate in _objects(document["candidates"]):
+            for candidate in objects(document["candidates"]):
                 if "groundingMetadata" in candidate:
                     self._take_queries(candidate["groundingMetadata"])
             return
@@ -112,10 +109,6 @@ class Listed:
         queries = grounding.get("webSearchQueries") if isinstance(grounding, dict) else None
         if isinstance(queries, list):
             self._queries.update(query for query in queries if isinstance(query, str) and query.strip())
-
-
-def _objects(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _is_web_search(item: Any) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from otel_cost.detectors import Step, ToolCallOutcome, fingerprint, sketch
+from otel_cost.documents import objects
 from otel_cost.guard.calls import (
     CHAT,
     COHERE,
@@ -120,7 +121,7 @@ def _first(items: list[Any]) -> Json | None:
 def _tail(items: list[Any], form: _Form) -> _Tail:
     """Walk from the end to the beginning of the model's last turn."""
     tail, is_in_turn = _Tail([], [], []), False
-    recent = _objects(items[-MAX_ITEMS:])
+    recent = objects(items[-MAX_ITEMS:])
     while len(recent) > 1 and form.is_model(recent[-1]):  # an answer begun for the model to go on with
         recent.pop()
     for item in reversed(recent):
@@ -209,7 +210,7 @@ def _text(content: Any) -> str:
     """Return a result as text: as it is, or what is in its blocks."""
     if isinstance(content, str):
         return content
-    blocks = _objects(content)
+    blocks = objects(content)
     if blocks and all(isinstance(block.get("text"), str) for block in blocks):
         return "\n".join(block["text"] for block in blocks)
     return json.dumps(content, sort_keys=True)
@@ -243,10 +244,6 @@ def _pieces(values: list[Any]) -> list[str]:
     return found
 
 
-def _objects(value: Any) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
@@ -268,7 +265,7 @@ def _is_assistant(item: Json) -> bool:
 
 
 def _chat_asked(item: Json) -> Iterator[_Asked]:
-    calls = _objects(item.get("tool_calls"))
+    calls = objects(item.get("tool_calls"))
     if isinstance(item.get("function_call"), dict):  # before there were tools
         calls = [*calls, {"function": item["function_call"]}]
     for call in calls:
@@ -333,13 +330,13 @@ def _interaction_came(item: Json) -> Iterator[_Came]:
 
 
 def _messages_asked(item: Json) -> Iterator[_Asked]:
-    for block in _objects(item.get("content")):
+    for block in objects(item.get("content")):
         if block.get("type") == "tool_use":
             yield _Asked(_string(block.get("id")), _string(block.get("name")), block.get("input"))
 
 
 def _messages_came(item: Json) -> Iterator[_Came]:
-    for block in _objects(item.get("content")):
+    for block in objects(item.get("content")):
         if block.get("type") == "tool_result":
             failed = block.get("is_error")
             told = failed if isinstance(failed, bool) else None
@@ -347,25 +344,25 @@ def _messages_came(item: Json) -> Iterator[_Came]:
 
 
 def _gemini_asked(item: Json) -> Iterator[_Asked]:
-    for part in _objects(item.get("parts")):
+    for part in objects(item.get("parts")):
         if call := _object(part.get("functionCall") or part.get("function_call")):
             yield _Asked(_string(call.get("id")), _string(call.get("name")), call.get("args"))
 
 
 def _gemini_came(item: Json) -> Iterator[_Came]:
-    for part in _objects(item.get("parts")):
+    for part in objects(item.get("parts")):
         if given := _object(part.get("functionResponse") or part.get("function_response")):
             yield _Came(_string(given.get("id")), _string(given.get("name")), given.get("response"))
 
 
 def _converse_asked(item: Json) -> Iterator[_Asked]:
-    for block in _objects(item.get("content")):
+    for block in objects(item.get("content")):
         if use := _object(block.get("toolUse")):
             yield _Asked(_string(use.get("toolUseId")), _string(use.get("name")), use.get("input"))
 
 
 def _converse_came(item: Json) -> Iterator[_Came]:
-    for block in _objects(item.get("content")):
+    for block in objects(item.get("content")):
         if result := _object(block.get("toolResult")):
             told = {"error": True, "success": False}.get(_string(result.get("status")))
             yield _Came(_string(result.get("toolUseId")), "", result.get("content"), told)

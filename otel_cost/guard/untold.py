@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from types import MappingProxyType
 
 from otel_cost import attributes as names
@@ -24,18 +25,32 @@ _PARTS = (
 )
 
 
-def untold(call: ModelCall, answer: Answer, usage: Usage) -> Said:
-    """Return as attributes what instrumentations leave out: searches, what is no text, a provider's bill."""
-    said: dict[str, str | int] = {}
+def untold(
+    call: ModelCall, answer: Answer, usage: Usage, *, is_usage_hidden: bool = False, is_partial: bool = False
+) -> Said:
+    """Return as attributes what instrumentations leave out: searches, what is no text, a provider's bill.
+
+    Args:
+        is_usage_hidden: The application has not asked for the usage, so that no instrumentation sees it.
+        is_partial: The answer broke off, so that nobody was told a usage.
+    """
+    said: dict[str, str | int] = usage_attributes(usage) if is_usage_hidden or is_partial else {}
+    if is_partial:
+        said[names.USAGE_SOURCE] = names.PARTIAL
     if searches := answer.untold_searches or (usage.web_searches if call.api.name == INTERACTIONS else 0):
         said[names.WEB_SEARCHES[0]] = searches
-    if call.provider in BILLING_PROVIDERS and (bill := answer.billed_usd) is not None:
+    if (bill := bill_of(call, answer)) is not None:
         said |= {names.COST_AMOUNT: str(bill), names.COST_CURRENCY: "USD", names.COST_SOURCE: "provider"}
     if call.api.name == GEMINI:
         said |= _parts(usage)
     elif call.api.name == INTERACTIONS:
         said |= usage_attributes(usage) | _parts(usage)
     return said
+
+
+def bill_of(call: ModelCall, answer: Answer) -> Decimal | None:
+    """Return what the provider says it bills in USD, where it is one to be believed and says so."""
+    return answer.billed_usd if call.provider in BILLING_PROVIDERS else None
 
 
 def usage_attributes(usage: Usage) -> dict[str, str | int]:

@@ -17,26 +17,10 @@ from otel_cost.cli.console import Column, console, print_table, print_tree
 from otel_cost.cli.doctor import Finding
 from otel_cost.cli.reports import Subject, usd
 from otel_cost.cli.text import plain, plain_lines
-from otel_cost.pricing import PriceBook
-from otel_cost.store import open_store
 from tests.cli.terminal import MAIN, on_terminal
-from tests.clickhouse import spans
 
-CASES = Path(__file__).parents[1] / "clickhouse" / "cases" / "input.jsonl"
 AMOUNT = re.compile(r"\$[\d.,]*\d")
 LIMITS = {"OTEL_COST_BUDGET_USD": "1", "OTEL_COST_MAX_CALLS_PER_TOOL": "web_search=20,*=100"}
-
-
-@pytest.fixture(scope="module")
-def dsn(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store with the small set of spans of tests/clickhouse/test_queries.py, owned by nobody."""
-    pytest.importorskip("chdb")
-    made = f"chdb://{tmp_path_factory.mktemp('store').resolve()}"
-    with open_store(made) as store:
-        store.migrate()
-        store.push_prices(PriceBook.load())
-        spans.insert(store, [json.loads(line) for line in CASES.read_text().splitlines()])
-    return made
 
 
 def piped(*arguments: str, **variables: str) -> str:
