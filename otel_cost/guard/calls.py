@@ -42,8 +42,7 @@ _NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files)/?\Z", re.IG
 _REFERENCES = frozenset({"file_id", "file_url", "fileUri", "file_uri"})
 _FILE_KEYS = _REFERENCES | {"data", "image_url", "url", "uri", "bytes", "file_data", "images", "result"}
 _TEXT_FILE = re.compile(
-    rb'"(?:mime_?type|media_type)"\s*:\s*"(?:text/|application/(?:json|csv|xml))|data:(?:text/|application/(?:json|csv|xml))',
-    re.IGNORECASE,
+    rb'(?:"(?:mime_?type|media_type)"\s*:\s*"|"data:)(?:text/|application/(?:json|csv|xml))', re.IGNORECASE
 )
 _CACHE_KEYS = frozenset({"cache_control", "cachePoint"})
 """How a request asks for a part of its prompt to be kept: Anthropic's and Bedrock's."""
@@ -454,10 +453,10 @@ def _parted(text: bytes, read: Json) -> tuple[bytes, int, int, int, bool]:
     """Return a body without its files, their bytes, how many there are, and what is said of them."""
     found = list(_files(read))
     inline = [file.text for file in found if file.text]
+    has_text = bool(inline) and _TEXT_FILE.search(text) is not None  # a file may say it itself
     for file in inline:
         text = text.replace(file.encode(), b"")
     references = sum(not (file.text or file.is_image) for file in found)
-    has_text = bool(inline) and _TEXT_FILE.search(text) is not None
     return text, sum(map(len, inline)), len(found), references, has_text
 
 

@@ -205,6 +205,7 @@ def test_searches_of_files_count(ask: Ask) -> None:
         ({"type": "input_file", "file_url": "https://example.com/a.pdf"}, UNKNOWN_HISTORY_TOKENS),
         ({"type": "input_image", "image_url": "https://example.com/a.png"}, 2_000),
         ({"inlineData": {"mimeType": "text/csv", "data": "QUJD" * 10_000}}, 30_000),
+        ({"type": "input_file", "file_data": "data:text/csv;base64," + "QUJD" * 10_000}, 30_000),
     ],
 )
 def test_what_files_may_be(part: dict[str, Any], tokens: int) -> None:
