@@ -1,4 +1,4 @@
--- refresh_accounts: the accounting pass of a shard, every ten seconds over the traces of its last two minutes.
+-- refresh_accounts: the accounting pass of a shard, every ten seconds over what was inserted since its last.
 -- Grain:     writes one row per span whose counted, reason or amount changes
 -- Target:    charges of this shard, appended to
 -- Source:    the query of views/accounts.sql, which the runner puts in for the mark below, over recent_traces, and with

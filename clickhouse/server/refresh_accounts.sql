@@ -1,4 +1,4 @@
--- refresh_accounts: the accounting pass for spans that a Collector inserts, every ten seconds over the last two minutes.
+-- refresh_accounts: the accounting pass for spans that a Collector inserts, every ten seconds over those since the last.
 -- Grain:     writes one row per span whose counted, reason or amount changes
 -- Target:    charges, appended to
 -- Source:    the query of views/accounts.sql, which the runner puts in for the mark below, over recent_traces

@@ -240,6 +240,7 @@ def _opened_store(store: Any, where: str) -> Iterator[Finding]:
     since = datetime.now(tz=timezone.utc) - timedelta(days=RECONCILED_DAYS)
     yield from _totals(store.query("reconcile", since=since).dicts())
     yield from _lost_spans(store.query("reconcile_spans", since=since).dicts())
+    yield from _unaccounted(store.query("accounting_gaps", since=since).dicts())
 
 
 def _totals(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -263,6 +264,21 @@ def _lost_spans(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     for row in rows:
         detail = f"{row['missing']} of {row['received']} spans of {row['utc_day']} were not read"
         yield Finding("fail", "spans", detail, f"otel-cost backfill --since {row['utc_day']}")
+
+
+def _unaccounted(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield what a server fed by a Collector has not decided: which spans count once, and who pays."""
+    for row in rows:
+        until = f"{row['passed_until']:%Y-%m-%d %H:%M}"
+        shard = f" on shard {row['shard']}" if row["shard"] else ""
+        if row["is_skipped"]:
+            detail = f"passes failed{shard}, and spans inserted up to {until} UTC were passed over"
+            remedy = f"otel-cost backfill --again --since {row['passed_until']:%Y-%m-%d}"
+            yield Finding("fail", "accounting", detail, remedy)
+        else:
+            detail = f"no pass{shard} has looked at spans inserted after {until} UTC"
+            remedy = "see what system.view_refreshes says of refresh_accounts; passes go on by themselves"
+            yield Finding("fail", "accounting", detail, remedy)
 
 
 def _unpriced(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

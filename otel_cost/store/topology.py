@@ -20,6 +20,8 @@ PER_NODE = frozenset(
     {"migrations", "prices", "model_patterns", "tool_prices", "budgets", "time_zones", "anomaly_settings"}
 )
 """Tables that hold the same on every node: each node is given them, so they are not replicated."""
+OF_NODE = frozenset({"accounting_passes"})
+"""Tables in which a node notes what it has done itself, so they are not replicated either."""
 SHARDING_COLUMNS = ("TraceId", "trace_id", "run_id")
 """What a table is spread by, the first that it has: spans of a trace are together, and notes of a run."""
 
@@ -127,7 +129,7 @@ def _replicated(statement: str) -> str:
     tables know repeats by key.
     """
     table = table_name(statement)
-    if not table or table in PER_NODE or not _ENGINE.search(statement):
+    if not table or table in PER_NODE | OF_NODE or not _ENGINE.search(statement):
         return statement
     made = _ENGINE.sub(_replicated_engine, statement)
     setting = "replicated_deduplication_window = 0"

@@ -15,8 +15,10 @@ from otel_cost.store.move import TOTALS
 from otel_cost.store.rollups import view_name
 from otel_cost.store.topology import Topology
 from tests.servers import CLUSTER, clickhouse_cluster, clickhouse_server
+from tests.waiting import until
 
 SPANS = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
+PASSES = ("accounting_passes",)
 REPRICINGS = ("repricings", "repricing_runs")
 ROLLUPS = ("rolling_days", "rollup_states", *TOTALS, "anomalies")
 KINDS = {"chdb": "embedded_dsn", "server": "server_dsn", "cluster": "cluster_dsn"}
@@ -98,7 +100,19 @@ def store(opened_store: Store) -> Store:
 
 def set_refreshing(store: Store, verb: str) -> None:
     """STOP or START a server's periodic pass: it may write what one test left into the tables of the next."""
-    _refreshing(store, verb, "refresh_accounts")
+    _refreshing(store, verb, "refresh_accounts", "note_accounts")
+    if verb == "STOP" and isinstance(store.place, Server):
+        until(lambda: not _is_passing(store))
+
+
+def _is_passing(store: Store) -> bool:
+    """Whether a pass that was told to stop still works."""
+    running = (
+        "SELECT count() FROM system.view_refreshes"
+        " WHERE database = currentDatabase() AND view = 'refresh_accounts' AND status = 'Running'"
+    )
+    with store.nodes("test") as clients:
+        return any(client.command(running) for client in clients)
 
 
 def _refreshing(store: Store, verb: str, *views: str) -> None:
@@ -111,7 +125,7 @@ def empty(store: Store) -> None:
     set_finding(store, "WAIT")
     rolling = [view_name(path) for path in sql_files("rollups")]
     _refreshing(store, "STOP", *rolling)
-    on_every_node(store, *(f"TRUNCATE TABLE {table}" for table in (*SPANS, *REPRICINGS, *ROLLUPS)))
+    on_every_node(store, *(f"TRUNCATE TABLE {table}" for table in (*SPANS, *PASSES, *REPRICINGS, *ROLLUPS)))
     _refreshing(store, "START", *rolling)
 
 

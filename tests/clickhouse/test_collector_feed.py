@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
+from otel_cost.cli import doctor
+from otel_cost.errors import StoreError
 from otel_cost.pricing import PriceBook
 from otel_cost.server.otlp_json import flatten
 from otel_cost.store import SPAN_COLUMNS, Store, open_store
+from otel_cost.store.files import named_sql
 from tests.clickhouse import spans
 from tests.clickhouse.conftest import empty, set_refreshing
 from tests.conformance import suite
 from tests.data import ROOT
+from tests.waiting import until
 
 COLUMNS = {"reason": "not_counted_reason", "status": "price_status"}
 """Columns of charges for what the suite calls otherwise."""
@@ -25,8 +31,9 @@ def fed_store(server_dsn: str, book: PriceBook) -> Iterator[Store]:
     with open_store(server_dsn) as store:
         store.migrate()
         store.push_prices(book)
-        set_refreshing(store, "START")
+        set_refreshing(store, "STOP")
         empty(store)
+        set_refreshing(store, "START")
         yield store
 
 
@@ -56,9 +63,7 @@ def test_a_refreshed_view_accounts_for_a_collector(fed_store: Store) -> None:
     assert len(cases) > 5
     for case in cases:
         insert_like_a_collector(fed_store, case.requests())
-    for statement in ("SYSTEM REFRESH VIEW refresh_accounts", "SYSTEM WAIT VIEW refresh_accounts"):
-        with fed_store.connection("refresh") as client:
-            client.command(statement)
+    _commands(fed_store, *PASS)
     found = {key[1]: row for key, row in spans.charges(fed_store).items()}
     for case in cases:
         for name, wanted in case.expected["spans"].items():
@@ -67,10 +72,18 @@ def test_a_refreshed_view_accounts_for_a_collector(fed_store: Store) -> None:
             assert {key: row[COLUMNS.get(key, key)] for key in told} == told, (case.name, name)
 
 
-AN_HOUR_AGO = """
-ALTER TABLE trace_links UPDATE inserted_at = inserted_at - INTERVAL 1 HOUR WHERE true
-SETTINGS mutations_sync = 2
-"""
+PASS = ("SYSTEM REFRESH VIEW refresh_accounts", "SYSTEM WAIT VIEW refresh_accounts")
+NOTE = ("SYSTEM REFRESH VIEW note_accounts", "SYSTEM WAIT VIEW note_accounts")
+
+
+def _insert_before(store: Store, minutes: int, *requests: spans.Request) -> None:
+    """Put spans into the table as a Collector did some minutes ago."""
+    insert_like_a_collector(store, requests)
+    _commands(
+        store,
+        f"ALTER TABLE trace_links UPDATE inserted_at = now() - INTERVAL {minutes} MINUTE"
+        " WHERE inserted_at > now() - INTERVAL 2 MINUTE SETTINGS mutations_sync = 2",
+    )
 
 
 def _commands(store: Store, *statements: str) -> None:
@@ -88,14 +101,82 @@ def test_a_span_of_1970_hides_no_second_record(fed_store: Store) -> None:
         "gen_ai.usage.input_tokens": "1000",
     }
     set_refreshing(fed_store, "STOP")
-    insert_like_a_collector(fed_store, [spans.of_attributes(1, call)])
-    _commands(fed_store, AN_HOUR_AGO)
+    _insert_before(fed_store, 60, spans.of_attributes(1, call))
     insert_like_a_collector(fed_store, [spans.of_attributes(2, call)])
     never_set = f"(toDateTime64(0, 9), '{3:032x}', '{3:016x}')"
     _commands(fed_store, f"INSERT INTO otel_traces (Timestamp, TraceId, SpanId) VALUES {never_set}")
     set_refreshing(fed_store, "START")
-    _commands(fed_store, "SYSTEM REFRESH VIEW refresh_accounts", "SYSTEM WAIT VIEW refresh_accounts")
+    _commands(fed_store, *PASS)
     assert sorted(row["counted"] for row in spans.charges(fed_store).values()) == [False, True]
+
+
+def _last_pass_before(store: Store, minutes: int) -> None:
+    """Leave the store as where a pass that succeeded just now had looked at spans of some minutes ago."""
+    _commands(
+        store,
+        "TRUNCATE TABLE accounting_passes",
+        "INSERT INTO accounting_passes (passed_until, noted_at)"
+        f" SELECT now() - INTERVAL {minutes} MINUTE, now64(3)",
+    )
+
+
+def _repeated_call(number: int) -> list[spans.Request]:
+    """Return a call that two traces tell."""
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.response.id": f"resp-{number}",
+        "gen_ai.usage.input_tokens": "1000",
+    }
+    return [spans.of_attributes(trace, call) for trace in (2 * number, 2 * number + 1)]
+
+
+def _left_out(store: Store) -> int:
+    return sum(not row["counted"] for row in spans.charges(store).values())
+
+
+def _gaps(store: Store) -> list[dict[str, Any]]:
+    return store.query("accounting_gaps", since="2020-01-01 00:00:00").dicts()
+
+
+def test_spans_that_came_while_no_pass_worked_are_accounted(fed_store: Store) -> None:
+    """After a time without passes the next ones go on where the last one ended, some minutes at a time."""
+    set_refreshing(fed_store, "STOP")
+    _last_pass_before(fed_store, 12)
+    _insert_before(fed_store, 11, *_repeated_call(1))
+    _insert_before(fed_store, 7, *_repeated_call(2))
+    assert [(gap["shard"], gap["is_skipped"]) for gap in _gaps(fed_store)] == [(0, False)]
+    assert fed_store.sql("SELECT until - since FROM accounting_window", fmt="TSV") == b"180\n"
+    set_refreshing(fed_store, "START")
+
+    def is_done() -> bool:
+        _commands(fed_store, *PASS, *NOTE)
+        return _left_out(fed_store) == 2
+
+    until(is_done, timeout_s=120)
+    assert not _gaps(fed_store)
+
+
+def test_passes_that_fail_do_not_hold_back_all_later_spans(fed_store: Store) -> None:
+    """What passes fail at for ten minutes (here seconds) on end is passed over and told, and not before."""
+    set_refreshing(fed_store, "STOP")
+    noting = named_sql("server", "note_accounts").partition("\nAS\n")[2]
+    noting = noting.replace("INTERVAL 10 MINUTE", "INTERVAL 10 SECOND").replace("uptime()", "601")
+    _commands(fed_store, "RENAME TABLE trace_links TO aside")
+    try:
+        _last_pass_before(fed_store, 5)
+        with pytest.raises(StoreError, match="trace_links"):
+            _commands(fed_store, "SYSTEM START VIEW refresh_accounts", *PASS)
+        _commands(fed_store, f"INSERT INTO accounting_passes {noting}")
+        assert _gaps(fed_store) == []
+        time.sleep(10)
+        _commands(fed_store, f"INSERT INTO accounting_passes {noting}")
+        assert [gap["is_skipped"] for gap in _gaps(fed_store)] == [True]
+    finally:
+        _commands(fed_store, "RENAME TABLE aside TO trace_links")
+    told = [finding for finding in doctor.examine(str(fed_store.place)) if finding.subject == "accounting"]
+    assert [finding.level for finding in told] == ["fail"]
+    assert f"backfill --again --since {datetime.now(timezone.utc):%Y-%m-}" in told[0].remedy
 
 
 def test_an_insert_without_our_settings_takes_little_memory(fed_store: Store) -> None:

@@ -31,8 +31,8 @@ SINCE = datetime(2020, 1, 1, tzinfo=timezone.utc)
 COMMAND = "import sys; from otel_cost.cli.main import main; main()"
 MADE_ANEW = {"rolling_days", "rollup_states", "anomalies", "repriced"}
 """Tables with rows that a move leaves out, because they are made from the others."""
-LEFT_BEHIND = {"price_changes"}
-"""Records of what was done to the old store, which stay with it."""
+LEFT_BEHIND = {"price_changes", "accounting_passes"}
+"""Records of what was done to the old store, or by it, which stay with it."""
 DROPPED = "2026-06-01", "2026-06-02"
 """Days of which only totals are left."""
 DAYS, SPANS_A_DAY = 12, 400
