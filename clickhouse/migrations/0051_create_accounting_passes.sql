@@ -3,7 +3,7 @@
 -- Engine:    ReplacingMergeTree(noted_at), so that the latest note of a day remains
 -- Order key: (is_skipped, toDate(passed_until)), one row of each a day
 -- Retention: kept, two rows a day at most
--- Source:    server/note_accounts.sql; an embedded store accounts before it acknowledges, and has no rows
+-- Source:    server/note_accounts.sql. An embedded store accounts before it acknowledges, and has no rows
 -- Read by:   server/accounting_window.sql, queries/accounting_gaps.sql
 CREATE TABLE IF NOT EXISTS accounting_passes
 (

@@ -1,8 +1,8 @@
 -- accounting_gaps: which spans has no accounting pass of a server looked at?
 -- Parameters: since DateTime64(9, 'UTC')
--- Result:     shard (0 where there is one server), passed_until (UTC, of insertion: all before is accounted, but for what was
---             passed over), is_skipped (passes failed so long that spans inserted before that time were passed over; else it is
---             more than ten minutes ago, and what came after waits for a pass). Where nothing is missed there is no row
+-- Result:     shard (0 where there is one server), passed_until (UTC, of insertion), is_skipped (true: passes failed so long that
+--             spans inserted in the minutes before that time were passed over. false: it is more than ten minutes ago, and what
+--             came after waits for a pass). Where nothing is missed there is no row
 -- Read by:    otel-cost doctor
 SELECT
     shardNum() AS shard,
