@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from otel_cost import attributes as names
@@ -129,6 +130,23 @@ LANGFUSE_DETAILS: dict[str, tuple[str, ...]] = {
 """Langfuse's own flat keys, and OpenAI's usage object, which its OpenAI wrapper passes on as it is."""
 
 
+_JSON = json.JSONDecoder()
+
+
+def read_json(text: str) -> Any:
+    """Return what a text says, as `json.loads` does, which looks for blanks around it twice and slowly.
+
+    Raises:
+        ValueError: It is not JSON.
+        RecursionError: It is too deep.
+    """
+    text = text.strip(" \t\n\r")
+    document, end = _JSON.raw_decode(text)
+    if end != len(text):
+        raise ValueError(f"there is more after the document, from character {end} on")
+    return document
+
+
 def parse(text: object) -> dict[str, Any]:
     """Return the JSON object in an attribute; empty when it is none."""
     if isinstance(text, Mapping):
@@ -136,7 +154,7 @@ def parse(text: object) -> dict[str, Any]:
     if not isinstance(text, str) or not text.startswith("{"):
         return {}
     try:
-        document = json.loads(text)
+        document = read_json(text)
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -152,13 +170,20 @@ for _name, _paths in PROVIDER_USAGE.items():
 def provider_usage(document: Mapping[str, Any]) -> Reported:
     """Return the amounts in a provider's own usage object, whichever provider it is."""
     reported: Reported = {}
-    ranks: dict[str, int] = {}
-    for key, held in document.items():
-        for rank, name, inside in _PLACES.get(key, ()):
-            value = held if not inside else held.get(inside) if isinstance(held, dict) else None
-            if value is not None and rank <= ranks.get(name, rank):
-                reported[name], ranks[name] = value, rank
+    for name, key, inside in _places(tuple(document)):
+        value = document[key]
+        if inside:
+            value = value.get(inside) if isinstance(value, dict) else None
+        if value is not None:
+            reported[name] = value
     return reported
+
+
+@lru_cache(maxsize=256)
+def _places(keys: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
+    """Return where a usage object with these keys may hold which amount, the most trusted place last."""
+    found = [(-rank, name, key, inside) for key in keys for rank, name, inside in _PLACES.get(key, ())]
+    return tuple((name, key, inside) for _, name, key, inside in sorted(found))
 
 
 def input_excludes_cache(document: Mapping[str, Any]) -> bool:

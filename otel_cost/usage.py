@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from otel_cost import attributes as names
 from otel_cost import documents
@@ -542,8 +542,15 @@ def _add_reasoning(counts: dict[str, int]) -> None:
         counts["output_tokens"] += counts.get("reasoning_tokens", 0)
 
 
+_INTEGERS = {int}
+
+
 def whole_counts(reported: documents.Reported, marks: list[str]) -> dict[str, int]:
     """Return the amounts that are whole numbers, be they floats or texts, and mark that others are not."""
+    if {*map(type, reported.values())} == _INTEGERS:
+        whole = cast("dict[str, int]", reported)
+        if min(whole.values()) >= 0 and max(whole.values()) <= MAX_COUNT:
+            return dict(whole)  # as almost always
     counts: dict[str, int] = {}
     for name, value in reported.items():
         if type(value) is int and 0 <= value <= MAX_COUNT:

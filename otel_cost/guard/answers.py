@@ -103,7 +103,7 @@ class Answer:
         self.is_final = False
         self._reported: dict[str, Any] = {}
         self._counted: dict[str, int] | None = None
-        self._searches = Listed()
+        self._searches: Listed | None = None
         self._told: Text | None = None
         self._has_ended = False
 
@@ -140,10 +140,12 @@ class Answer:
     @property
     def untold_searches(self) -> int:
         """Web searches that the answer lists and its usage does not count."""
-        return self._searches.web(self.model)
+        return 0 if self._searches is None else self._searches.web(self.model)
 
     def with_searches(self, usage: Usage) -> Usage:
         """Return usage with the searches that the answer lists and its usage does not count."""
+        if self._searches is None:
+            return usage
         web, files = self.untold_searches, self._searches.files
         if not (web or files):
             return usage
@@ -177,6 +179,7 @@ class Answer:
         if not _USAGE_HOLDERS.isdisjoint(document):
             self._take_usage(document)
         if not _SEARCH_HOLDERS.isdisjoint(document):
+            self._searches = self._searches or Listed()
             self._searches.take(document)
         if "prompt_eval_count" in document or "eval_count" in document:
             # https://docs.ollama.com/api#response: on the last line of a stream
@@ -208,7 +211,9 @@ class Answer:
             if units in usage and isinstance(usage[units], dict):
                 usage = usage[units]
                 break
-        said = {name: value for name, value in usage.items() if value is not None}
+        said = usage
+        if None in usage.values():
+            said = {name: value for name, value in usage.items() if value is not None}
         self._reported.update(said)
         self._counted = None
         if not _OUTPUT_KEYS.isdisjoint(said):
@@ -217,8 +222,8 @@ class Answer:
     def _name(self, document: Json) -> None:
         self._name_of(document)
         for key in _NAMED:
-            if isinstance(holder := document.get(key), dict):
-                self._name_of(holder)
+            if key in document and isinstance(document[key], dict):
+                self._name_of(document[key])
         if self._reported:
             self._name_of(self._reported)
             self.service_tier = reported.service_tier(self._reported) or self.service_tier
@@ -400,11 +405,8 @@ def _parse(text: bytes) -> Iterable[Json]:
     if text[:1] not in (b"{", b"["):
         return ()
     try:
-        decoded = text.decode()
-        read, end = _JSON.raw_decode(decoded)  # as `json.loads`, which looks for blanks around it first
+        read = documents.read_json(text.decode())
     except (ValueError, RecursionError):
-        return ()
-    if end != len(decoded):
         return ()
     return [item for item in read if isinstance(item, dict)] if isinstance(read, list) else (read,)
 

@@ -54,8 +54,10 @@ def allowed(body: Json, model: str, calls: int = UNLIMITED) -> Allowed:
     https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool (2026-11),
     https://ai.google.dev/gemini-api/docs/google-search (2026-11)
     """
+    if "tools" not in body:
+        return NONE
     web = files = tokens = 0
-    for tool in objects(body.get("tools")):
+    for tool in objects(body["tools"]):
         kind = tool.get("type")
         kind = kind if isinstance(kind, str) else ""
         if kind == "google_search" or any(name in tool for name in _GOOGLE_TOOLS):
