@@ -48,20 +48,24 @@ class Body(NamedTuple):
     is_form: bool = False
 
 
+UNKNOWN = Body(None)
+
+
 def read_body(held: object) -> Body:
     """Return what is known of a body in whatever way a client holds it; None is an empty one."""
+    if isinstance(held, bytes):
+        is_form = held.startswith(b"--")  # as every form does, and no JSON
+        return _read_form(_parts(held)) if is_form else Body(held)
+    if isinstance(held, str):
+        return Body(held)
     if isinstance(held, io.BytesIO):
         with held.getbuffer() as whole:
-            held = bytes(whole[held.tell() :])
-    elif isinstance(held, bytearray | memoryview):
-        held = bytes(held)
-    if isinstance(held, bytes) and held.startswith(b"--"):  # as every form does, and no JSON
-        return _read_form(_parts(held))
+            return read_body(bytes(whole[held.tell() :]))
+    if isinstance(held, bytearray | memoryview):
+        return read_body(bytes(held))
     if isinstance(held, Form):
         return _read_form(held.fields)
-    if held is None:
-        return Body(b"")
-    return Body(held if isinstance(held, bytes | str) else None)
+    return UNKNOWN if held is not None else Body(b"")
 
 
 def _read_form(fields: Iterable[Field]) -> Body:

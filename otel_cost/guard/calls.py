@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from otel_cost import attributes as names
+from otel_cost.documents import read_json
 from otel_cost.guard.searches import NONE as NO_SEARCHES
 from otel_cost.guard.searches import Allowed, allowed
 from otel_cost.providers import canonical_provider, endpoint_provider
@@ -25,16 +25,15 @@ IMAGES, SPEECH, VIDEOS, RERANK = "images", "speech", "videos", "rerank"
 MEDIA = frozenset({IMAGES, SPEECH, VIDEOS, RERANK})
 """What is not answered in text, and billed by other units than its tokens."""
 
-_HISTORIES = dict.fromkeys(
-    (
-        "previous_response_id",
-        "previous_interaction_id",
-        "conversation",
-        "cachedContent",
-        "cached_content",
-        "prompt",
-    )
+_HISTORIES = (
+    "previous_response_id",
+    "previous_interaction_id",
+    "conversation",
+    "cachedContent",
+    "cached_content",
+    "prompt",
 )
+_HISTORY_KEYS = frozenset(_HISTORIES)
 _PROMPTS = frozenset({"contents", "input", "inputs", "instances", "messages", "prompt"})
 _NO_CALL = re.compile(r"(?:count_?tokens|tokenize|moderations|files)/?\Z", re.IGNORECASE)
 """Ends of paths that take a prompt and bill for no answer."""
@@ -380,7 +379,7 @@ def output_limit(api: Api, body: Json) -> int | None:
         limits = [_count(one, place) for one in batched(body) for place in api.output_limits]
         return sum(limits) if limits and all(limits) else None
     for place in api.output_limits:
-        if each := _count(body, place):
+        if place[0] in body and (each := _count(body, place)):
             return each * answers(api, body)
     return None
 
@@ -391,7 +390,8 @@ def answers(api: Api, body: Json) -> int:
         return max(1, len(batched(body)))
     each = 1
     for place in api.answers:
-        each = max(each, _count(body, place))
+        if place[0] in body:
+            each = max(each, _count(body, place))
     prompts = body.get("prompt") if api.name == COMPLETIONS else None
     if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):  # else one, as tokens
         return each * len(prompts)
@@ -426,7 +426,7 @@ def _parse(body: bytes | str | None) -> Json:
     if not body:
         return {}
     try:
-        read = json.loads(body if isinstance(body, str) else body.decode())
+        read = read_json(body if isinstance(body, str) else body.decode())
     except (ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
@@ -508,7 +508,7 @@ def _history(body: Json) -> str:
 
     https://platform.openai.com/docs/guides/conversation-state, https://ai.google.dev/gemini-api/docs/caching
     """
-    if _HISTORIES.keys().isdisjoint(body):
+    if _HISTORY_KEYS.isdisjoint(body):
         return ""
     for key in _HISTORIES:
         value = body.get(key)
