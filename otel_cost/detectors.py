@@ -20,7 +20,6 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -234,10 +233,9 @@ class StepLimits(Protocol):
         ...
 
 
-def fingerprint(text: str | bytes) -> int:
-    """Return 64 bits that stand for a text."""
-    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    return int.from_bytes(blake2b(content, digest_size=8).digest(), "big")
+def fingerprint(text: str) -> int:
+    """Return 64 bits that stand for a text in this process, and in those forked from it."""
+    return hash(text)
 
 
 def sketch(text: str) -> frozenset[int]:
@@ -324,7 +322,7 @@ class Watch:
         with self._lock:
             self.model_calls += 1
             self._exchange(exchange)
-            return list(self._passed(limits, depth))
+            return self._passed(limits, depth)
 
     def take_back(self, exchange: Exchange | None = None) -> None:
         """Uncount a model call that was begun and not sent."""
@@ -343,18 +341,17 @@ class Watch:
             self.cost_picousd += call.cost_picousd
             self.tokens += call.input_tokens + call.output_tokens
             self._exchange(exchange)
-            conversation = self._conversations.of(self._number, call.conversation)
-            return list(conversation.answered(call))
+            return self._conversations.of(self._number, call.conversation).answered(call)
 
     def stepped(self, step: Step) -> list[Finding]:
         """Take what happened between two requests; return the patterns it completes."""
         with self._lock:
             conversation = self._conversations.of(self._number, step.conversation)
             if conversation.is_repeated(step):
-                return list(conversation.repeated(step))
+                return conversation.repeated()
             for call in step.tool_calls:
                 self._count(call.name[:MAX_NAME])
-            return list(conversation.stepped(step))
+            return conversation.stepped(step)
 
     def after_fork(self) -> None:
         """Take new locks: in a forked child the old ones may belong to threads it has not.
@@ -389,23 +386,27 @@ class Watch:
             self._others = {name: max(0, value - own.get(name, 0)) for name, value in told.counts.items()}
             self._head_start_s = max(self._head_start_s, told.age_s - age_s)
 
-    def _passed(self, limits: StepLimits, depth: int) -> Iterator[Finding]:
-        others = self._others
-        calls = self.model_calls + others.get(MODEL_CALLS, 0)
-        if (limit := limits.max_model_calls) is not None and calls > limit:
-            yield self._limit("max_model_calls", f"model call {calls}", limit, calls)
-        calls = self.tool_calls + others.get(TOOL_CALLS, 0)
-        if (limit := limits.max_tool_calls) is not None and calls > limit:
-            yield self._limit("max_tool_calls", f"{calls} tool calls", limit, calls)
+    def _passed(self, limits: StepLimits, depth: int) -> list[Finding]:
+        others, found = self._others, []
+        if (limit := limits.max_model_calls) is not None:
+            calls = self.model_calls + others.get(MODEL_CALLS, 0)
+            if calls > limit:
+                found.append(self._limit("max_model_calls", f"model call {calls}", limit, calls))
+        if (limit := limits.max_tool_calls) is not None:
+            calls = self.tool_calls + others.get(TOOL_CALLS, 0)
+            if calls > limit:
+                found.append(self._limit("max_tool_calls", f"{calls} tool calls", limit, calls))
         if limits.max_calls_per_tool:
-            yield from self._tools_passed(limits)
-        tokens = self.tokens + others.get(TOKENS, 0)
-        if (limit := limits.max_total_tokens) is not None and tokens >= limit:
-            yield self._limit("max_total_tokens", f"{tokens} tokens", limit, tokens)
+            found += self._tools_passed(limits)
+        if (limit := limits.max_total_tokens) is not None:
+            tokens = self.tokens + others.get(TOKENS, 0)
+            if tokens >= limit:
+                found.append(self._limit("max_total_tokens", f"{tokens} tokens", limit, tokens))
         if limits.max_wall_time_s is not None:
-            yield from self._time_passed(limits.max_wall_time_s)
+            found += self._time_passed(limits.max_wall_time_s)
         if (limit := limits.max_depth) is not None and depth > limit:
-            yield self._limit("max_depth", f"depth {depth}", limit, depth)
+            found.append(self._limit("max_depth", f"depth {depth}", limit, depth))
+        return found
 
     def _tools_passed(self, limits: StepLimits) -> Iterator[Finding]:
         theirs = {name[len(TOOL) :]: calls for name, calls in self._others.items() if name.startswith(TOOL)}
@@ -585,69 +586,76 @@ class _Conversation:
         self._is_answered = False
         self._model = ""
 
-    def answered(self, call: ModelCallOutcome) -> Iterator[Finding]:
+    def answered(self, call: ModelCallOutcome) -> list[Finding]:
         """Take a model call that ended."""
         self._model = call.model[:MAX_NAME]
         self._pending_picousd += call.cost_picousd
-        yield from self._failures(call)
+        found = self._failures(call)
         if call.is_discarded is not None:
-            yield from self._discard(call.is_discarded, call.cost_picousd)
-        if not call.is_failed:
-            yield from self._grown(call.cost_picousd)
+            found += self._discard(call.is_discarded, call.cost_picousd)
+        return found if call.is_failed else found + self._grown(call.cost_picousd)
 
     def is_repeated(self, step: Step) -> bool:
         """Whether it is the same request again, whose step was taken before."""
         return bool(step.tail) and step.tail == self._tail
 
-    def repeated(self, step: Step) -> Iterator[Finding]:
+    def repeated(self) -> list[Finding]:
         """Take a request that was sent again. After an error that is a retry, and counted there."""
         if not self._is_answered:
-            return
+            return []
         self._is_answered = False
         self._same.add(self._take_pending())
-        if self._same.is_due(self._thresholds.same_requests):
-            yield self._same.finding(RETRY_STORM, "answers to the same request thrown away", self._model)
+        if not self._same.is_due(self._thresholds.same_requests):
+            return []
+        return [self._same.finding(RETRY_STORM, "answers to the same request thrown away", self._model)]
 
-    def stepped(self, step: Step) -> Iterator[Finding]:
+    def stepped(self, step: Step) -> list[Finding]:
         """Take what happened since the last request."""
         self._tail, self._is_answered = step.tail, False
         self._same.reset()
         cost_picousd = self._take_pending()
+        found: list[Finding] = []
         if step.is_malformed:
-            yield from self._discard(True, cost_picousd)
+            found += self._discard(True, cost_picousd)
         elif step.tool_calls:
             self._discarded.reset()
         if step.news is not None and self._is_new(step.news):
             self._growth.progressed()
-        for call, share in zip(step.tool_calls, _shares(cost_picousd, len(step.tool_calls)), strict=True):
-            yield from self._called(call, share)
+        if step.tool_calls:
+            shares = _shares(cost_picousd, len(step.tool_calls))
+            for call, share in zip(step.tool_calls, shares, strict=True):
+                found += self._called(call, share)
+        return found
 
     def _take_pending(self) -> int:
         taken, self._pending_picousd = self._pending_picousd, 0
         return taken
 
-    def _grown(self, cost_picousd: int) -> Iterator[Finding]:
+    def _grown(self, cost_picousd: int) -> list[Finding]:
         growth, limits = self._growth, self._thresholds
         growth.take(cost_picousd)
-        if growth.is_climbing(limits.growth_ratio) and growth.is_due(limits.growth_calls):
-            yield growth.finding(CONTEXT_GROWTH, "dearer and dearer calls without progress", self._model)
+        if not (growth.is_climbing(limits.growth_ratio) and growth.is_due(limits.growth_calls)):
+            return []
+        return [growth.finding(CONTEXT_GROWTH, "dearer and dearer calls without progress", self._model)]
 
-    def _failures(self, call: ModelCallOutcome) -> Iterator[Finding]:
+    def _failures(self, call: ModelCallOutcome) -> list[Finding]:
         if not call.is_failed:
             self._is_answered = True
             self._failed_calls.reset()
-            return
+            return []
         self._failed_calls.add(call.cost_picousd)
-        if self._failed_calls.is_due(self._thresholds.failed_model_calls):
-            yield self._failed_calls.finding(RETRY_STORM, "failed model calls in a row", self._model)
+        if not self._failed_calls.is_due(self._thresholds.failed_model_calls):
+            return []
+        return [self._failed_calls.finding(RETRY_STORM, "failed model calls in a row", self._model)]
 
-    def _discard(self, is_discarded: bool, cost_picousd: int) -> Iterator[Finding]:
+    def _discard(self, is_discarded: bool, cost_picousd: int) -> list[Finding]:
         if not is_discarded:
             self._discarded.reset()
-            return
+            return []
         self._discarded.add(cost_picousd)
-        if self._discarded.is_due(self._thresholds.discarded_replies):
-            yield self._discarded.finding(RETRY_STORM, "replies in a row thrown away", self._model)
+        if not self._discarded.is_due(self._thresholds.discarded_replies):
+            return []
+        return [self._discarded.finding(RETRY_STORM, "replies in a row thrown away", self._model)]
 
     def _called(self, call: ToolCallOutcome, cost_picousd: int) -> Iterator[Finding]:
         self._at += 1

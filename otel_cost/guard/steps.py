@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -91,18 +91,17 @@ def _step(body: Json, form: _Form) -> Step:
     items = form.items(body)
     if not items:
         return Step()
+    conversation = _mark(*_pieces([form.system(body), _first(items)]))
     tail = _tail(items, form)
     asked = tail.asked
-    calls = tuple([_outcome(*pair) for pair in _pairs(tail)]) if asked else ()
+    if not asked:
+        news = _news(tail)
+        return Step((), False, news, _mark(len(items), form.link(body), news), conversation)
+    calls = tuple([_outcome(*pair) for pair in _pairs(tail)])
     news = None if calls else _news(tail)
     ids, keys = tuple([one.call_id for one in asked]), tuple([_key(one) for one in calls])
-    return Step(
-        calls,
-        any(map(_is_malformed, asked)),
-        news,
-        _mark(len(items), form.link(body), ids, keys, news),
-        _mark(*_pieces([form.system(body), _first(items)])),
-    )
+    mark = _mark(len(items), form.link(body), ids, keys, news)
+    return Step(calls, any(map(_is_malformed, asked)), news, mark, conversation)
 
 
 def _mark(*parts: object) -> int:
@@ -120,21 +119,23 @@ def _first(items: list[Any]) -> Json | None:
 
 def _tail(items: list[Any], form: _Form) -> _Tail:
     """Walk from the end to the beginning of the model's last turn."""
-    tail, is_in_turn = _Tail([], [], []), False
-    recent = objects(items[-MAX_ITEMS:])
-    while len(recent) > 1 and form.is_model(recent[-1]):  # an answer begun for the model to go on with
-        recent.pop()
+    tail, is_in_turn, is_model = _Tail([], [], []), False, form.is_model
+    recent = items[-MAX_ITEMS:]
+    while len(recent) > 1 and isinstance(recent[-1], dict) and is_model(recent[-1]):
+        recent.pop()  # an answer begun for the model to go on with
     for item in reversed(recent):
-        if form.is_model(item):
+        if not isinstance(item, dict):
+            continue
+        if is_model(item):
             is_in_turn = True
             tail.asked[:0] = form.asked(item)
         elif is_in_turn:
             break
         else:
-            came = list(form.came(item))
+            came = [*form.came(item)]
             tail.came[:0] = came
             if not came and not _is_system(item):
-                tail.said.insert(0, _opening([item.get("content") or item.get("parts")]))
+                tail.said.insert(0, _opening(item.get("content") or item.get("parts")))
     return tail
 
 
@@ -167,7 +168,7 @@ def _key(call: ToolCallOutcome) -> tuple[str, int, int | None]:
 
 def _news(tail: _Tail) -> int | None:
     """What is new and belongs to no call: a user's words, or results of calls that the provider keeps."""
-    said = [*tail.said, *(_clip(_text(came.content)) for came in tail.came)]
+    said = tail.said + [_clip(_text(came.content)) for came in tail.came] if tail.came else tail.said
     return fingerprint("\0".join(said)) if said else None
 
 
@@ -200,7 +201,7 @@ def _looks_failed(content: Any) -> bool:
     """Whether a result reads like an error: by its first words, or by a key that says so."""
     if isinstance(content, dict):
         return any(bool(content.get(key)) for key in _ERROR_KEYS)
-    text = _opening([content]).lstrip()
+    text = _opening(content).lstrip()
     if text.startswith("{") and isinstance(read := _parsed(_clip(_text(content))), dict):
         return _looks_failed(read)
     return _ERROR_OPENING.match(text) is not None
@@ -222,25 +223,30 @@ def _clip(text: str) -> str:
     return f"{text[:MAX_TEXT]}{text[-MAX_OPENING:]}{len(text)}"
 
 
-def _opening(values: list[Any]) -> str:
-    """Return the first few thousand characters of the texts in values, without walking all of them."""
-    return "\0".join(_pieces(values))
+def _opening(value: Any) -> str:
+    """Return the first few thousand characters of the texts in a value, without walking all of them."""
+    return value[:MAX_OPENING] if isinstance(value, str) else "\0".join(_pieces([value]))
 
 
 def _pieces(values: list[Any]) -> list[str]:
     found: list[str] = []
     pending, room = values[::-1], MAX_OPENING
     for _ in range(MAX_OPENING_PARTS):
-        if not pending or room <= 0:
+        if not pending:
             break
         value = pending.pop()
-        if isinstance(value, str):
+        kind = type(value)  # as JSON is read
+        if kind is str:
             found.append(value[:room])
-            room -= len(found[-1])
-        elif isinstance(value, list):
+            room -= len(value)
+            if room <= 0:
+                break
+        elif kind is dict:
+            for key in ("parts", "content", "text"):
+                if key in value:
+                    pending.append(value[key])
+        elif kind is list:
             pending += value[:MAX_OPENING_PARTS][::-1]
-        elif isinstance(value, dict):
-            pending += [value[key] for key in ("parts", "content", "text") if key in value]
     return found
 
 
@@ -276,10 +282,11 @@ def _chat_asked(item: Json) -> Iterator[_Asked]:
             yield _Asked(call_id, _string(function.get("name")), function.get("arguments"))
 
 
-def _chat_came(item: Json) -> Iterator[_Came]:
-    if item.get("role") in ("tool", "function"):
-        name = _string(item.get("name")) or _string(item.get("tool_name"))  # Ollama's
-        yield _Came(_string(item.get("tool_call_id")), name, item.get("content"))
+def _chat_came(item: Json) -> Iterable[_Came]:
+    if item.get("role") not in ("tool", "function"):
+        return ()
+    name = _string(item.get("name")) or _string(item.get("tool_name"))  # Ollama's
+    return (_Came(_string(item.get("tool_call_id")), name, item.get("content")),)
 
 
 def _responses_items(body: Json) -> list[Any]:
@@ -376,15 +383,15 @@ def _messages(body: Json) -> list[Any]:
 class _Form:
     """How an API writes a history down."""
 
-    asked: Callable[[Json], Iterator[_Asked]]
-    came: Callable[[Json], Iterator[_Came]]
+    asked: Callable[[Json], Iterable[_Asked]]
+    came: Callable[[Json], Iterable[_Came]]
     items: Callable[[Json], list[Any]] = _messages
     is_model: Callable[[Json], bool] = _is_assistant
     system: Callable[[Json], Any] = lambda body: body.get("system")
     link: Callable[[Json], str] = lambda body: ""
 
 
-_CHAT = _Form(_chat_asked, _chat_came, system=lambda body: _messages(body)[:1])
+_CHAT = _Form(_chat_asked, _chat_came, system=lambda body: body["messages"][:1])
 _MESSAGES = _Form(_messages_asked, _messages_came)
 _FORMS = {
     CHAT: _CHAT,  # https://platform.openai.com/docs/guides/function-calling?api-mode=chat
