@@ -213,13 +213,14 @@ class Bounds:
         Args:
             conversation: What tells conversations apart; 0 where it is not known.
         """
-        text = None
+        prompt, text = call.prompt, len(call.prompt)  # a token has a byte at least
+        learnt = self._learnt.get((call.provider, call.model))
+        dearness = max(1.0, learnt.tokens_per_most * MARGIN) if learnt else 1.0
         if counted := self._before(call, conversation):
-            added = self._most(call, new_part(call.prompt, counted.sketch))
+            added = _most(new_part(prompt, counted.sketch), dearness)
             text = counted.input_tokens + added + SEAM_TOKENS
-        if text is None or text > least_most_tokens(len(call.prompt)):
-            whole = self._most(call, call.prompt)
-            text = whole if text is None else min(text, whole)
+        if text > least_most_tokens(len(prompt)):
+            text = min(text, _most(prompt, dearness))
         output = call.output_limit
         if output is None:
             output = UNLIMITED_OUTPUT_TOKENS * (call.answers if call.api.name == BATCH else 1)
@@ -306,12 +307,6 @@ class Bounds:
             if response_id:
                 _remember(self._histories, response_id, input_tokens + output_tokens, MAX_HISTORIES)
 
-    def _most(self, call: ModelCall, text: bytes) -> int:
-        """Return how many tokens a text can be to this model: never more than it has bytes."""
-        learnt = self._learnt.get((call.provider, call.model))
-        dearness = max(1.0, learnt.tokens_per_most * MARGIN) if learnt else 1.0
-        return min(len(text), math.ceil(most_tokens(text) * dearness))
-
     def _before(self, call: ModelCall, conversation: int) -> _Counted | None:
         if not conversation or call.files or call.history or call.searches is not NONE:
             return None
@@ -329,15 +324,27 @@ def _remember(memory: OrderedDict[K, V], name: K, value: V, size: int) -> None:
         memory.popitem(last=False)
 
 
+def _most(text: bytes, dearness: float) -> int:
+    """Return how many tokens a text can be to a model: never more than it has bytes.
+
+    Args:
+        dearness: Times what the tokenizers make of it that `most_tokens` was measured with.
+    """
+    return min(len(text), math.ceil(most_tokens(text) * dearness))
+
+
 def _file_tokens(call: ModelCall) -> int:
     each = next((tokens for name, tokens in _DEAR_IMAGES.items() if name in call.model), MEDIA_TOKENS)
     return max(call.files * each, call.file_bytes // MEDIA_BYTES_PER_TOKEN)
 
 
 def _bound(call: ModelCall, text_tokens: int, output_tokens: int, searches: Allowed) -> Bound:
-    inputs = text_tokens + _file_tokens(call) + OVERHEAD_TOKENS + searches.tokens
-    outputs = 0 if call.api.name == EMBEDDINGS or call.api.name in MEDIA else output_tokens
-    others = asked(call)
+    inputs = text_tokens + OVERHEAD_TOKENS + searches.tokens
+    if call.files or call.file_bytes:
+        inputs += _file_tokens(call)
+    outputs, others = output_tokens, NOTHING
+    if call.api.name == EMBEDDINGS or call.api.name in MEDIA:
+        outputs, others = 0, asked(call)
     if searches is not NONE:
         others = others._replace(web_searches=searches.web, file_searches=searches.files)
     return Bound(inputs, outputs, others)
