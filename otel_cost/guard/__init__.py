@@ -15,11 +15,11 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import closing
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from opentelemetry import trace
+from opentelemetry import context, trace
+from opentelemetry.context import Context
 
 from otel_cost import attributes as names
 from otel_cost.attribution import (
@@ -219,8 +219,10 @@ class Ticket:
 
     def _settle(self, cost: Cost, *, is_failed: bool = False) -> None:
         self._guard.in_flight.discard(self)
-        with contained("settle a call"):
+        try:
             self._guard.settle(self, cost, is_failed=is_failed)
+        except Exception as error:
+            count("settle a call", error)
         while self._more:
             with contained("give back what a stream held"):
                 self._guard.ledger.release(self._more.pop())
@@ -285,12 +287,15 @@ class Guard:
         Raises:
             BudgetExceeded: It does not fit, whatever these give back.
         """
-        with closing(self._attempts(call)) as attempts:
+        attempts = self._attempts(call)
+        try:
             while True:
-                try:
-                    time.sleep(next(attempts))
-                except StopIteration as done:  # noqa: PERF203 (how a generator returns)
-                    return _returned(done)
+                time.sleep(next(attempts))
+        except StopIteration as done:  # how a generator returns
+            ticket: Ticket = done.value
+            return ticket
+        finally:
+            attempts.close()
 
     async def admit_async(self, call: ModelCall, sleep: Callable[[float], Awaitable[None]]) -> Ticket:
         """As `admit`, without blocking the event loop, which `sleep` belongs to."""
@@ -299,7 +304,8 @@ class Guard:
             while True:
                 await sleep(next(attempts))
         except StopIteration as done:  # how a generator returns
-            return _returned(done)
+            ticket: Ticket = done.value
+            return ticket
         except GeneratorExit:  # of a task that is collected
             elsewhere(attempts.close)
             raise
@@ -382,7 +388,7 @@ class Guard:
             said = untold(ticket.call, answer, partial, is_partial=True)
             return Cost(picousd, *partial.totals, said)
         inputs, outputs = usage.totals
-        with contained("learn from an answer"):
+        try:
             self.bounds.learn(
                 ticket.call,
                 inputs,
@@ -392,6 +398,8 @@ class Guard:
                 conversation=ticket.conversation,
                 response_id=answer.response_id,
             )
+        except Exception as error:
+            count("learn from an answer", error)
         picousd = self._price_answer(ticket, answer, usage)
         is_hidden = ticket.change is not None and ticket.change.hides_usage
         said = untold(ticket.call, answer, usage, is_usage_hidden=is_hidden)
@@ -483,8 +491,10 @@ class Guard:
             self.records.take_back_last_call(ticket.budget.scope)
         name = ticket.call.model or ticket.call.target
         self.records.note_call(ticket.budget.execution_id, name, ticket.spender, cost.picousd)
-        with contained("watch an execution"):
+        try:
             self._watch_outcome(ticket, cost, is_failed=is_failed)
+        except Exception as error:
+            count("watch an execution", error)
         if cost.untold:
             with contained("tell a span what its call used"):
                 _write(ticket.span, cost.untold)
@@ -530,10 +540,14 @@ class Guard:
 
     def _attempts(self, call: ModelCall, *, is_async: bool = False) -> Generator[float, None, Ticket]:
         """Yield how long to wait before each further attempt; return the ticket."""
-        payer = self._payer()
-        budget = self.with_shares(budget_of_context() or self._budget_of_span(payer), payer)
+        at = context.get_current()
+        payer = self._payer(at)
+        budget = self.with_shares(budget_of_context(at) or self._budget_of_span(payer), payer)
         limits = self.policy.limits_for(agent=payer.agent, feature=payer.feature)
-        yield from self._in_turn(lambda: self._open(budget))
+        try:
+            self._open(budget)
+        except Busy as busy:
+            yield from self._in_turn(lambda: self._open(budget), busy)
         step, watch, findings = self._watch(call, budget, limits)
         call.conversation = step.conversation
         try:
@@ -613,7 +627,10 @@ class Guard:
             waited_s = time.monotonic() - began
             is_late = is_late or waited_s > self.policy.guard.max_wait_s
             climb = partial(self._ladder.climb, call, budget, is_late=is_late)
-            way, answer, may_wait = yield from self._in_turn(climb)
+            try:
+                way, answer, may_wait = climb()
+            except Busy as busy:
+                way, answer, may_wait = yield from self._in_turn(climb, busy)
             if isinstance(answer, Hold):
                 return self._taken(call, way, budget), answer
             if not may_wait:
@@ -625,21 +642,24 @@ class Guard:
                 yield pause_s
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _in_turn(self, do: Callable[[], T]) -> Generator[float, None, T]:
+    def _in_turn(self, do: Callable[[], T], busy: Busy) -> Generator[float, None, T]:
         """Yield how long to wait while other processes use the ledger; return what is done with it then.
+
+        Args:
+            busy: What the ledger answered when it was asked first.
 
         Raises:
             Busy: They do all the time, as one does that was frozen while it wrote.
         """
         deadline, pause_s = time.monotonic() + self.policy.guard.max_wait_s, LONGEST_PAUSE_S
-        while True:
-            try:
-                return do()
-            except Busy:
-                if time.monotonic() > deadline:
-                    raise
+        while time.monotonic() <= deadline:
             yield pause_s
             pause_s = min(2 * pause_s, LONGEST_TURN_S)
+            try:
+                return do()
+            except Busy as again:
+                busy = again
+        raise busy
 
     def _taken(self, asked: ModelCall, way: Way, budget: Budget) -> Way:
         """Tell what is done to a call. Returns how it is sent: as it was asked, unless that is enforced."""
@@ -679,6 +699,8 @@ class Guard:
 
     def with_shares(self, budget: Budget, payer: Payer) -> Budget:
         """Return what an agent or feature may spend of an execution, where the policy limits its share."""
+        if not (self.policy.features or self.policy.agents):
+            return budget
         payer, began = payer.over(self._process_payer), budget.payer.over(self._process_payer)
         is_implied = budget.is_implied
         for kind, table in (("feature", self.policy.features), ("agent", self.policy.agents)):
@@ -692,8 +714,8 @@ class Guard:
                 budget = Budget(budget.execution_id, scope, limit, budget, budget.depth, payer)
         return budget
 
-    def _payer(self) -> Payer:
-        return payer_of_context().over(self._process_payer)
+    def _payer(self, at: Context | None = None) -> Payer:
+        return payer_of_context(at).over(self._process_payer)
 
     def _execution_of_span(self, execution_id: str) -> str:
         if execution_id:
@@ -712,7 +734,7 @@ class Guard:
     def _stop_at(self, findings: Iterable[Finding], budget: Budget, call: ModelCall) -> None:
         """Speak of findings, and refuse the call at the first that ends its execution."""
         doomed = self.records.doom_of(budget.execution_id)
-        for finding in (*([doomed] if doomed else ()), *findings):
+        for finding in (doomed, *findings) if doomed else findings:
             if finding is doomed or self._speak(budget, finding) == KILL:
                 self._refuse(call, budget, finding=finding)
 
@@ -846,11 +868,6 @@ def _is_alone(span: trace.Span) -> bool:
         return False
     is_client = getattr(span, "kind", None) is trace.SpanKind.CLIENT
     return is_client or classify(getattr(span, "attributes", None) or {}) == MODEL
-
-
-def _returned(done: StopIteration) -> Ticket:
-    ticket: Ticket = done.value
-    return ticket
 
 
 def default_guard(policy: Policy | None = None) -> Guard:

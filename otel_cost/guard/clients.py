@@ -9,7 +9,6 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,7 +23,7 @@ from otel_cost.containment import contained, count, elsewhere
 from otel_cost.errors import BudgetExceeded
 from otel_cost.guard import Guard, Ticket, children, default_guard, greenlets
 from otel_cost.guard.answers import Reader, read_answer
-from otel_cost.guard.bodies import Body, Field, Form, read_body
+from otel_cost.guard.bodies import UNKNOWN, Field, Form, read_body
 from otel_cost.guard.calls import ModelCall, Told, recognise, told_by
 from otel_cost.guard.rewrites import Change, UsageFilter
 
@@ -125,13 +124,15 @@ def _call(
     """
     if not _current or _is_inside.get():
         return None
-    sent = Body(None)
-    with contained("read a request"):
+    try:
         sent = read_body(body())
+    except Exception as error:
+        count("read a request", error)
+        sent = UNKNOWN
     try:
         call = recognise(method, str(url), sent.text, _told)
         if call is not None:
-            call.is_fixed, call.can_hide = partial(_is_signed, headers or {}, call.url), can_hide
+            call.is_fixed, call.can_hide = partial(_is_signed, headers, call.url), can_hide
             if sent.is_form:
                 call.is_fixed = lambda: True
             call.files, call.file_bytes = call.files + sent.files, call.file_bytes + sent.file_bytes
@@ -160,11 +161,11 @@ def _told() -> Told | None:
 _SIGNATURES = frozenset({"signature", "digest", "content-digest", "content-md5"})
 
 
-def _is_signed(headers: Mapping[str, Any], url: str) -> bool:
+def _is_signed(headers: Mapping[str, Any] | None, url: str) -> bool:
     """Whether a request carries a signature or a digest of its body, which a change would break."""
     if "X-Amz-Signature=" in url:
         return True
-    for name, value in headers.items():
+    for name, value in headers.items() if headers is not None else ():
         lower = str(name).lower()
         if lower in _SIGNATURES or (lower == "authorization" and str(value).startswith("AWS4-")):
             return True
@@ -221,8 +222,10 @@ class _sending:  # noqa: N801 (reads as a statement: `with _sending(ticket, unbi
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self._settle(error)
-        with suppress(ValueError):  # a task that is collected ends in another context than its own
+        try:  # noqa: SIM105 (`suppress` takes ten times as long)
             _is_inside.reset(self._token)
+        except ValueError:  # a task that is collected ends in another context than its own
+            pass
 
     def _settle(self, error: BaseException) -> None:
         settle = self._ticket.refused if self._is_unbilled(error) else self._ticket.lost
@@ -296,10 +299,12 @@ def _sender(form: _Form) -> Callable[..., Any]:
         ticket = _admit(form.call(request))
         if ticket is None:
             return wrapped(*args, **kwargs)
-        sent = _changed(ticket, partial(form.changed, request), request)
+        if ticket.change is not None:
+            request = _changed(ticket, partial(form.changed, request), request)
+            args = _with_request(request, args, kwargs)
         with _sending(ticket, form.unbilled):
-            response = wrapped(*_with_request(sent, args, kwargs), **kwargs)
-        return form.answered(ticket, sent, response)
+            response = wrapped(*args, **kwargs)
+        return form.answered(ticket, request, response)
 
     return send
 
@@ -312,10 +317,12 @@ def _async_sender(form: _Form, sleep: Callable[[float], Awaitable[None]]) -> Cal
         ticket = await _admit_async(form.call(request), sleep)
         if ticket is None:
             return await wrapped(*args, **kwargs)
-        sent = _changed(ticket, partial(form.changed, request), request)
+        if ticket.change is not None:
+            request = _changed(ticket, partial(form.changed, request), request)
+            args = _with_request(request, args, kwargs)
         with _sending(ticket, form.unbilled):
-            response = await wrapped(*_with_request(sent, args, kwargs), **kwargs)
-        return form.answered(ticket, sent, response)
+            response = await wrapped(*args, **kwargs)
+        return form.answered(ticket, request, response)
 
     return send
 

@@ -25,10 +25,8 @@ class Reader(NamedTuple):
     @classmethod
     def here(cls) -> Reader:
         """Return who is running."""
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # no event loop runs here
-            task = None
+        loop = asyncio._get_running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
         return cls(threading.get_ident(), None if task is None else weakref.ref(task))
 
     def is_held_up_by(self, other: Reader, *, is_async: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from decimal import Decimal
+from functools import lru_cache
 
 from otel_cost.attribution import Payer
 from otel_cost.money import PICO
@@ -17,7 +18,12 @@ OTHERS = "others"
 
 def spender(payer: Payer, model: str) -> str:
     """Return what a call is booked under: its agent, component and model, as far as they are known."""
-    return " ".join(dict.fromkeys(text for text in (payer.agent, payer.component, model) if text))
+    return _joined(payer.agent, payer.component, model)
+
+
+@lru_cache(maxsize=1_024)
+def _joined(*texts: str) -> str:
+    return " ".join(dict.fromkeys(filter(None, texts)))
 
 
 class Spenders:
