@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from otel_cost.detectors import Step, ToolCallOutcome, fingerprint, sketch
-from otel_cost.documents import objects
+from otel_cost.documents import objects, read_json
 from otel_cost.guard.calls import (
     CHAT,
     COHERE,
@@ -49,13 +49,26 @@ _ERROR_OPENING = re.compile(
 _ERROR_KEYS = ("error", "is_error", "isError")  # Gemini's convention, and MCP's
 
 
-class _Asked(NamedTuple):
-    """A tool call of the model. Its arguments are JSON, as text or read, or the text of a plain tool."""
+@dataclass(slots=True)
+class _Asked:
+    """A tool call of the model. Its arguments are JSON, as text or read, or the text of a plain tool.
+
+    Attributes:
+        read: The arguments as read; None where they are a plain text, too long, or no JSON.
+    """
 
     call_id: str
     name: str
     arguments: Any
     is_plain: bool = False
+    read: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = self.arguments
+        if not isinstance(given, str):
+            self.read = given
+        else:
+            self.read = None if self.is_plain or len(given) > MAX_TEXT else _parsed(given)
 
 
 class _Came(NamedTuple):
@@ -175,24 +188,22 @@ def _news(tail: _Tail) -> int | None:
 def _canonical(asked: _Asked) -> str:
     """Return arguments in one spelling, so that the order of keys makes no difference."""
     given = asked.arguments
-    if isinstance(given, str):
-        read = None if asked.is_plain or len(given) > MAX_TEXT else _parsed(given)
-        if read is None:
-            return given
-        given = read
-    return json.dumps(given, sort_keys=True)
+    return given if asked.read is None and isinstance(given, str) else _sorted(asked.read)
 
 
 def _is_malformed(asked: _Asked) -> bool:
     given = asked.arguments
-    if asked.is_plain or not isinstance(given, str) or not given.strip() or len(given) > MAX_TEXT:
+    if asked.read is not None or asked.is_plain or not isinstance(given, str):
         return False
-    return _parsed(given) is None
+    return len(given) <= MAX_TEXT and bool(given.strip())
+
+
+_sorted = json.JSONEncoder(sort_keys=True).encode
 
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError):
         return None
 
@@ -214,7 +225,7 @@ def _text(content: Any) -> str:
     blocks = objects(content)
     if blocks and all(isinstance(block.get("text"), str) for block in blocks):
         return "\n".join(block["text"] for block in blocks)
-    return json.dumps(content, sort_keys=True)
+    return _sorted(content)
 
 
 def _clip(text: str) -> str:
