@@ -289,23 +289,22 @@ class Bounds:
             conversation: As for `worst`.
             response_id: The provider's name of the answer, which a later call may continue.
         """
-        is_whole = bool(call.prompt) and not (call.files or call.history or call.searches is not NONE)
-        counted = _Counted(sketch(call.prompt), input_tokens) if is_whole and conversation else None
+        prompt, model = call.prompt, (call.provider, call.model)
+        is_whole = bool(prompt) and not (call.files or call.history or call.searches is not NONE)
+        counted = _Counted(sketch(prompt), input_tokens) if is_whole and conversation else None
         with self._lock:
-            learnt = self._learnt.get((call.provider, call.model))
+            learnt = self._learnt.get(model)
             if learnt is None:
                 learnt = _Learnt()
-                _remember(self._learnt, (call.provider, call.model), learnt, MAX_MODELS)
+                _remember(self._learnt, model, learnt, MAX_MODELS)
             learnt.learn_answer(output_tokens, text, text_tokens)
             if is_whole:
-                learnt.learn_prompt(call.prompt, input_tokens)
+                learnt.learn_prompt(prompt, input_tokens)
             if counted:
-                name = (call.provider, call.model, conversation)
-                _remember(self._counted, name, counted, MAX_CONVERSATIONS)
-            if call.history:
-                _remember(self._histories, call.history, input_tokens + output_tokens, MAX_HISTORIES)
-            if response_id:
-                _remember(self._histories, response_id, input_tokens + output_tokens, MAX_HISTORIES)
+                _remember(self._counted, (*model, conversation), counted, MAX_CONVERSATIONS)
+            for name in (call.history, response_id):
+                if name:
+                    _remember(self._histories, name, input_tokens + output_tokens, MAX_HISTORIES)
 
     def _before(self, call: ModelCall, conversation: int) -> _Counted | None:
         if not conversation or call.files or call.history or call.searches is not NONE:
