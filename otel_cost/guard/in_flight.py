@@ -25,7 +25,7 @@ class Reader(NamedTuple):
     @classmethod
     def here(cls) -> Reader:
         """Return who is running."""
-        loop = asyncio._get_running_loop()
+        loop = asyncio._get_running_loop()  # None where none runs, which `get_running_loop` raises for
         task = None if loop is None else asyncio.current_task(loop)
         return cls(threading.get_ident(), None if task is None else weakref.ref(task))
 
