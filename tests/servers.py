@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -123,10 +124,15 @@ REPLICAS = "replicas"
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the first shard is, and what runs each."""
+    """Where the shards are, the first one first, and what runs each."""
 
-    dsn: str
+    dsns: list[str]
     processes: list[subprocess.Popen[bytes]]
+
+    @property
+    def dsn(self) -> str:
+        """Where the first shard is."""
+        return self.dsns[0]
 
 
 @contextlib.contextmanager
@@ -147,7 +153,23 @@ def clickhouse_cluster(shards: int = 2) -> Iterator[Cluster]:
             own = path / str(number)
             own.mkdir()
             processes.append(stack.enter_context(_running(own, pair, config)))
-        yield Cluster(f"clickhouse://default@{RELAY}:{ports[0][0]}/default", processes)
+        yield Cluster([f"clickhouse://default@{RELAY}:{http}/default" for http, _ in ports], processes)
+
+
+@contextlib.contextmanager
+def refreshing(*dsns: str) -> Iterator[None]:
+    """Let the views of servers refresh until the block ends: a server nobody asks needs no core for them."""
+    _command(dsns, "SYSTEM START VIEWS")
+    yield
+    _command(dsns, "SYSTEM STOP VIEWS")
+
+
+def _command(dsns: Sequence[str], statement: str) -> None:
+    for dsn in dsns:
+        url = urlsplit(dsn)
+        asked = urllib.request.Request(f"http://{url.hostname}:{url.port}/", statement.encode())
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            answer.read()
 
 
 USERS = """

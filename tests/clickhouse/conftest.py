@@ -14,7 +14,7 @@ from otel_cost.store.files import sql_files
 from otel_cost.store.move import TOTALS
 from otel_cost.store.rollups import view_name
 from otel_cost.store.topology import Topology
-from tests.servers import CLUSTER, clickhouse_cluster, clickhouse_server
+from tests.servers import CLUSTER, Cluster, clickhouse_cluster, clickhouse_server, refreshing
 from tests.waiting import until
 
 SPANS = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
@@ -48,17 +48,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def server_dsn() -> Iterator[str]:
-    """A database of a ClickHouse server, one for the whole run."""
+def running_server() -> Iterator[str]:
+    """A ClickHouse server, one for the whole run."""
     with clickhouse_server() as dsn:
-        yield f"{dsn.removesuffix('default')}costs"
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def server_dsn(running_server: str) -> Iterator[str]:
+    """A database of the server. What refreshes there rests while other modules run."""
+    with refreshing(running_server):
+        yield f"{running_server.removesuffix('default')}costs"
 
 
 @pytest.fixture(scope="session")
-def cluster_dsn() -> Iterator[str]:
-    """A database of a cluster of two shards, one for the whole run."""
+def running_cluster() -> Iterator[Cluster]:
+    """A cluster of two shards, one for the whole run."""
     with clickhouse_cluster() as running:
-        yield f"{running.dsn.removesuffix('default')}costs"
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster_dsn(running_cluster: Cluster) -> Iterator[str]:
+    """A database of the cluster. What refreshes there rests while other modules run."""
+    with refreshing(*running_cluster.dsns):
+        yield f"{running_cluster.dsn.removesuffix('default')}costs"
 
 
 @pytest.fixture(scope="session")
