@@ -37,7 +37,7 @@ test: lint types unit
 test-all: test slow
 
 slow: install
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n $(WORKERS) -m slow
 
 bench: install
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
