@@ -12,17 +12,14 @@ from otel_cost.budgets import Policy
 from otel_cost.cli.main import app
 from otel_cost.store import open_store
 from tests.clickhouse.test_anomalies import NOW, call, insert, runs
-
-DSN = "chdb://{}"
+from tests.stores import embedded
 
 
 @pytest.fixture
 def filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store with an execution of 50 times the median, and a model without a price."""
-    pytest.importorskip("chdb")
-    monkeypatch.setenv("OTEL_COST_STORE", DSN.format(tmp_path / "store"))
+    monkeypatch.setenv("OTEL_COST_STORE", embedded(tmp_path / "store", has_prices=False))
     with open_store() as store:
-        store.migrate()
         store.push_policy(Policy())
         insert(store, [*runs(["1"] * 6 + ["50"]), call("new", NOW, None, model="nova")])
 

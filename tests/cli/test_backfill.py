@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from otel_cost.pricing import PriceBook
 from otel_cost.server.spans import to_columns
 from otel_cost.store import open_store
 from tests.cli.test_price import run
 from tests.clickhouse.calls import Call, moment
 from tests.clickhouse.test_backfill import without_views
+from tests.stores import embedded
 
 
 def test_spans_that_no_view_has_read_are_found_and_read(tmp_path: Path) -> None:
     """The doctor names the command, a dry run changes nothing, the run charges the calls."""
-    pytest.importorskip("chdb")
-    dsn = f"chdb://{tmp_path.resolve()}/store"
+    dsn = embedded(tmp_path / "store")
     calls = [Call(1, number, moment("2026-06-01 12:00")) for number in range(3)]
     with open_store(dsn) as store:
-        store.migrate()
-        store.push_prices(PriceBook.load())
         store.insert_spans(to_columns(calls[0].rows()))
         with without_views(store):
             store.insert_spans(to_columns([row for call in calls[1:] for row in call.rows()]))

@@ -13,17 +13,16 @@ from otel_cost.store import open_store
 from tests.cli.test_price import run
 from tests.clickhouse import spans
 from tests.clickhouse.test_reprice import NEW, OLD, call
+from tests.stores import embedded
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> dict[str, Any]:
     """A store with three calls at the old prices, owned by nobody, and a file with the new ones."""
-    pytest.importorskip("chdb")
-    dsn = f"chdb://{tmp_path.resolve()}/store"
+    dsn = embedded(tmp_path / "store", has_prices=False)
     for name, text in (("old", OLD), ("new", NEW)):
         (tmp_path / f"{name}.yaml").write_text(text)
     with open_store(dsn) as store:
-        store.migrate()
         store.push_prices(PriceBook.load([tmp_path / "old.yaml"]))
         spans.insert(store, [call(1), call(2, "newcomer"), call(3, "gpt-4o-mini", "openai")])
     return {"dsn": dsn, "OTEL_COST_PRICES": str(tmp_path / "new.yaml")}

@@ -9,22 +9,19 @@ import pytest
 
 from otel_cost.budgets import Policy
 from otel_cost.cli import doctor
-from otel_cost.pricing import PriceBook
 from otel_cost.store import open_store
 from tests.cli.test_reports import run
 from tests.clickhouse import spans
 from tests.clickhouse.calls import Call, moment
 from tests.server.commands import serving
+from tests.stores import embedded
 
 
 @pytest.fixture
 def dsn(tmp_path: Path) -> str:
     """A store with two calls of 0.00027 USD and budgets for who made them, owned by nobody."""
-    pytest.importorskip("chdb")
-    made = f"chdb://{tmp_path.resolve()}/store"
+    made = embedded(tmp_path / "store")
     with open_store(made) as store:
-        store.migrate()
-        store.push_prices(PriceBook.load())
         store.push_policy(Policy.load(user_usd_per_day="0.0009", team_usd_per_month={"red": "off"}))
         spans.insert(store, [Call(1, number, moment("2026-06-01 11:00")).request() for number in (1, 2)])
     return made

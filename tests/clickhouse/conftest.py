@@ -15,6 +15,7 @@ from otel_cost.store.move import TOTALS
 from otel_cost.store.rollups import view_name
 from otel_cost.store.topology import Topology
 from tests.servers import CLUSTER, Cluster, clickhouse_cluster, clickhouse_server, refreshing
+from tests.stores import embedded
 from tests.waiting import until
 
 SPANS = ("otel_traces", "otel_traces_trace_id_ts", "charges", "trace_links", "decisions")
@@ -78,8 +79,7 @@ def cluster_dsn(running_cluster: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def embedded_dsn(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where an embedded store may be; one process opens one at a time."""
-    pytest.importorskip("chdb")
-    return f"chdb://{tmp_path_factory.mktemp('store').resolve()}"
+    return embedded(tmp_path_factory.mktemp("store") / "store")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_cost.pricing import PriceBook
 from otel_cost.store import open_store
+from tests.stores import embedded
 
 BATCHES = 12
 CALLS = 50
@@ -95,13 +95,9 @@ def _killed_insert(dsn: str, after_batches: int, pause_s: float) -> int:
         pytest.param(5, 0.3, marks=pytest.mark.slow),
     ],
 )
-def test_a_kill_during_inserts(tmp_path: Path, book: PriceBook, after_batches: int, pause_s: float) -> None:
+def test_a_kill_during_inserts(tmp_path: Path, after_batches: int, pause_s: float) -> None:
     """Acknowledged batches are whole after the kill; delivering everything again gives the exact total."""
-    pytest.importorskip("chdb")
-    dsn = f"chdb://{tmp_path.resolve()}"
-    with open_store(dsn) as store:
-        store.migrate()
-        store.push_prices(book)
+    dsn = embedded(tmp_path / "store")
     acknowledged = _killed_insert(dsn, after_batches, pause_s)
 
     total = (

@@ -13,6 +13,7 @@ from otel_cost.errors import ConfigError
 from otel_cost.store import open_store, reprice
 from tests.clickhouse import spans
 from tests.clickhouse.test_reprice import agent, below, call, costs, make_books, total
+from tests.stores import embedded
 
 KILLED = """
 import sys
@@ -28,12 +29,10 @@ with open_store(sys.argv[1]) as store:
 @pytest.mark.parametrize(("step", "lines"), [("stage", 3), ("account", 2), ("apply", 4)])
 def test_a_killed_run_goes_on(tmp_path: Path, step: str, lines: int) -> None:
     """Killed while it plans or writes, a run that goes on changes each charge once, and notes it once."""
-    pytest.importorskip("chdb")
     books = make_books(tmp_path)
-    dsn = f"chdb://{tmp_path.resolve()}/store"
+    dsn = embedded(tmp_path / "store", has_prices=False)
     requests = [call(n) for n in range(1, 201)] + [agent(300, 300), below(301, 300, 300)]
     with open_store(dsn) as store:
-        store.migrate()
         store.push_prices(books["old"])
         spans.insert(store, requests)
         store.push_prices(books["new"])

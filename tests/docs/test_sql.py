@@ -21,6 +21,7 @@ from tests.clickhouse import spans
 from tests.data import ROOT
 from tests.docs import cookbook
 from tests.servers import CLUSTER, clickhouse_cluster, clickhouse_server
+from tests.stores import embedded
 
 PAGE = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
 PARAMETERS = {
@@ -87,8 +88,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A store with the spans of the fleet: embedded, on a server and on a cluster of two shards."""
     with ExitStack() as stack:
         if request.param == "chdb":
-            pytest.importorskip("chdb")
-            dsn = f"chdb://{tmp_path_factory.mktemp('store').resolve()}"
+            dsn = embedded(tmp_path_factory.mktemp("store") / "costs", has_prices=False)
         elif request.param == "server":
             dsn = stack.enter_context(clickhouse_server())
         else:
