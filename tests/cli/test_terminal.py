@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,10 @@ def piped(*arguments: str, **variables: str) -> str:
     return done.stdout.decode()
 
 
+once_piped = cache(piped)
+"""For what widths have in common: a pipe has none."""
+
+
 def lines_of(shown: str, columns: int) -> Iterator[str]:
     """Yield the lines of a terminal, each of which must fit it."""
     for line in shown.splitlines():
@@ -48,7 +53,7 @@ def test_every_amount_and_id_of_a_report_is_whole(dsn: str, columns: int) -> Non
     commands = [("top", subject.value, "--since", "all") for subject in Subject]
     commands += [("decisions", "--since", "all")]
     for command in commands:
-        whole = piped(*command, "--store", dsn)
+        whole = once_piped(*command, "--store", dsn)
         body = whole.partition("Costs leave")[0]
         wanted = AMOUNT.findall(body) + re.findall(r"\ba{32}\b|\brun-b\b|\d{4}-\d\d-\d\d \S+", body)
         assert wanted or "unknown" in whole, whole
@@ -63,7 +68,7 @@ def test_every_amount_and_id_of_a_report_is_whole(dsn: str, columns: int) -> Non
 def test_every_amount_and_id_of_a_trace_is_whole(dsn: str, columns: int) -> None:
     """A line of the tree that does not fit goes on below itself, and breaks between values."""
     for id in ("aaaa", "run-b"):
-        told = json.loads(piped("trace", id, "--json", "--store", dsn))
+        told = json.loads(once_piped("trace", id, "--json", "--store", dsn))
         shown = on_terminal(columns, "trace", id, "--store", dsn).rpartition("total ")[0]
         lines = list(lines_of(shown, columns))
         assert f"trace {told['trace_ids'][0]}" in lines
