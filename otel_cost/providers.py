@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 UNLISTED: dict[str, str] = {
     "aihubmix": "aihubmix",
@@ -142,22 +144,37 @@ PASS_THROUGH = ("openrouter",)
 (https://openrouter.ai/docs/faq)."""
 
 ENDPOINTS: dict[str, str] = {
+    "aihubmix": r"(api\.)?aihubmix\.com",
+    "alibaba": r"dashscope(-[a-z]+)?\.aliyuncs\.com",
     "anthropic": r"api\.anthropic\.com",
-    "aws": r"bedrock-runtime(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)",
+    "anyscale": r"api\.endpoints\.anyscale\.com",
+    "arcee": r"api\.arcee\.ai",
+    "avian": r"api\.avian\.io",
+    "aws": r"bedrock-(runtime(-fips)?|mantle)\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|api\.aws)",
     "azure": r"([^/]*\.)?(openai\.azure\.com|azure-api\.net|cognitiveservices\.azure\.com"
     r"|(services|inference)\.ai\.azure\.com)",
-    "avian": r"api\.avian\.io",
+    "baidu": r"qianfan\.baidubce\.com",
     "baseten": r"inference\.baseten\.co",
     "cerebras": r"api\.cerebras\.ai",
-    "cloudflare": r"api\.cloudflare\.com/client/v4/accounts/[^/]+/ai|gateway\.ai\.cloudflare\.com",
+    "chutes": r"llm\.chutes\.ai",
+    "clarifai": r"api\.clarifai\.com",
+    "cloudflare": r"api\.cloudflare\.com/client/v4/accounts/[^/]+/ai"
+    r"|gateway\.ai\.cloudflare\.com/v1/[^/]+/[^/]+/workers-ai",
     "cohere": r"api\.cohere\.(ai|com)",
-    "databricks": r"[^/]*\.((cloud|gcp)\.databricks\.com|azuredatabricks\.net)/serving-endpoints",
+    "crusoe": r"(managed-inference-api-proxy|api\.inference)\.crusoecloud\.com",
+    "databricks": r"[^/]*\.((cloud|gcp)\.databricks\.com|azuredatabricks\.net)"
+    r"/(serving-endpoints|ai-gateway)",
+    "deepinfra": r"api\.deepinfra\.com",
     "deepseek": r"api\.deepseek\.com",
     "doubleword": r"api\.doubleword\.ai",
+    "featherless": r"api\.featherless\.ai",
     "fireworks": r"api\.fireworks\.ai",
-    "github-copilot": r"api\.githubcopilot\.com",
+    "friendli": r"api\.friendli\.ai",
+    "github": r"models\.github\.ai",
+    "github-copilot": r"api\.([a-z]+\.)?githubcopilot\.com",
     "google": r"generativelanguage\.googleapis\.com|([^/]*-)?aiplatform\.googleapis\.com",
     "groq": r"api\.groq\.com",
+    "heroku": r"[a-z]+\.inference\.heroku\.com",
     "huggingface_cerebras": r"router\.huggingface\.co/cerebras",
     "huggingface_fireworks-ai": r"router\.huggingface\.co/fireworks-ai",
     "huggingface_groq": r"router\.huggingface\.co/groq",
@@ -169,24 +186,71 @@ ENDPOINTS: dict[str, str] = {
     "huggingface_publicai": r"router\.huggingface\.co/publicai",
     "huggingface_sambanova": r"router\.huggingface\.co/sambanova",
     "huggingface_together": r"router\.huggingface\.co/together",
+    "huggingface": r"(router|api-inference)\.huggingface\.co|[^/]*\.endpoints\.huggingface\.cloud",
+    "hyperbolic": r"api\.hyperbolic\.xyz",
+    "lambda_ai": r"api\.(lambda\.ai|lambdalabs\.com)",
+    "llamafile": r"llamafile([-.][^/:]*)?",
+    "lmstudio": r"(localhost|127\.0\.0\.1|host\.docker\.internal):1234",
+    "meta": r"api\.(meta\.ai|llama\.com)",
     "minimax": r"api\.minimaxi?\.(com|io|chat)",
     "mistral": r"(api|codestral)\.mistral\.ai",
     "moonshotai": r"api\.moonshot\.(ai|cn)",
+    "nebius": r"api\.(studio|tokenfactory)\.nebius\.(ai|com)",
     "novita": r"api\.novita\.ai",
+    "nscale": r"inference\.api\.nscale\.com",
+    "nvidia": r"integrate\.api\.nvidia\.com",
+    "ollama": r"ollama([-.][^/:]*)?|[^/]*:11434",
     "openai": r"([a-z]+\.)?api\.openai\.com",
-    "openrouter": r"(api\.)?openrouter\.ai",
+    "openrouter": r"((api|eu|us)\.)?openrouter\.ai",
+    "oracle": r"inference\.generativeai\.[a-z0-9-]+\.oci\.oraclecloud\.com",
     "ovhcloud": r"oai\.endpoints\.kepler\.ai\.cloud\.ovh\.net",
+    "parasail": r"api\.parasail\.io",
     "perplexity": r"api\.perplexity\.ai",
+    "replicate": r"openai-proxy\.replicate\.com",
+    "sagemaker": r"runtime\.sagemaker\.[a-z0-9-]+\.amazonaws\.com",
+    "sambanova": r"api\.sambanova\.ai",
+    "scaleway": r"api\.scaleway\.ai",
+    "sglang": r"sglang([-.][^/:]*)?",
+    "siliconflow": r"api\.siliconflow\.(cn|com)",
+    "snowflake": r"[^/]*\.snowflakecomputing\.com/api/v2/cortex",
+    "tencent": r"api\.hunyuan\.cloud\.tencent\.com",
     "together": r"api\.together\.(xyz|ai)",
+    "vllm": r"vllm([-.][^/:]*)?",
+    "volcengine": r"ark\.[a-z0-9-]+\.(volces|bytepluses)\.com",
     "voyageai": r"api\.voyageai\.com",
+    "wandb": r"api\.inference\.wandb\.ai",
+    "watsonx": r"[a-z0-9-]+\.ml\.cloud\.ibm\.com",
     "x-ai": r"([a-z0-9-]+\.)?api\.x\.ai",
     "zai": r"api\.z\.ai",
     "zhipuai": r"open\.bigmodel\.cn",
 }
-"""Where requests to each provider go: a regular expression for the beginning of host and path.
+"""Where requests to each provider go: a regular expression for the beginning of host, port and path.
 
-From the providers' API references, and genai-prices 0.2.3 (field `api_pattern`), 2026-11.
+From the providers' API references; genai-prices 0.2.3 (field `api_pattern`), LiteLLM
+(https://github.com/BerriAI/litellm/blob/main/litellm/constants.py) and pydantic-ai 2.68 (`providers/`),
+2026-11. Servers of one's own are known by their default port where hardly anything else has it
+(https://docs.ollama.com/faq, https://lmstudio.ai/docs/developer/core/server), else by the name of the host.
 """
+
+ADDRESSES: dict[str, str] = {
+    **{
+        provider: pattern
+        for provider, pattern in ENDPOINTS.items()
+        if not provider.startswith("huggingface_")
+    },
+    "azure": r"[^/]*\.(openai|cognitiveservices|(services|inference)\.ai)\.azure\.com",
+    "cloudflare": r"api\.cloudflare\.com",
+    "databricks": r"[^/]*\.((cloud|gcp)\.databricks\.com|azuredatabricks\.net)",
+    "snowflake": r"[^/]*\.snowflakecomputing\.com",
+}
+"""As `ENDPOINTS` for the host and port of a span, which tells no path but is a model call's.
+
+Gateways (`gateway.ai.cloudflare.com`, `azure-api.net`, a company's own) are missing: who bills stands behind.
+views/endpoints_dictionary.sql has the same.
+"""
+
+_CLIENTS = ("openai", "anthropic")
+"""Providers whose clients are used to call others, by another base URL."""
 
 _SEPARATORS = re.compile(r"[._-]")
 
@@ -226,13 +290,41 @@ def _name_regexp(name: str) -> str:
     return rf"{stem}(?:[._-][^/]*)?" if name.endswith("*") else stem
 
 
-_ENDPOINT = re.compile(
-    "|".join(f"(?P<p{number}>{pattern})(?=[:/]|$)" for number, pattern in enumerate(ENDPOINTS.values()))
-)
-_ENDPOINT_PROVIDERS = tuple(ENDPOINTS)
+_ADDRESS = re.compile(r"(?:[a-z]+://)?(?:[^/?#@]*@)?([^/:?#@]{1,253})(?::([0-9]{1,5})(?:[/?#]|$))?")
+_CLIENT_NAMES = {provider: re.compile(provider_regexp(provider)) for provider in _CLIENTS}
+
+
+def _matcher(patterns: Mapping[str, str], end: str) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?P<p{n}>{pattern}){end}" for n, pattern in enumerate(patterns.values())))
+
+
+_ENDPOINT = _matcher(ENDPOINTS, "(?=[:/]|$)")
+_HOST = _matcher(ADDRESSES, r"(?::[0-9]+)?\Z")
+_ENDPOINT_PROVIDERS, _HOST_PROVIDERS = tuple(ENDPOINTS), tuple(ADDRESSES)
 
 
 def endpoint_provider(host: str, path: str = "") -> str | None:
-    """Return the provider whose API a host in lower case and path belong to, or None where none is known."""
+    """Return the provider whose API a host (with its port) in lower case and a path belong to, or None."""
     found = _ENDPOINT.match(host + path)
     return _ENDPOINT_PROVIDERS[int(str(found.lastgroup)[1:])] if found else None
+
+
+@lru_cache(maxsize=1024)
+def biller(provider: str, address: str, port: str = "") -> str:
+    """Return the provider of a call whose span names one and the server that was called.
+
+    Instrumentations of the clients of OpenAI and Anthropic name these, whoever answers. A host that is known
+    says better who bills; one that nobody knows (a company's gateway, a relay) leaves what the span says.
+
+    Args:
+        provider: As the span names it; empty where it does not.
+        address: The host, or the base URL.
+    """
+    found = _ADDRESS.match(address.lower())
+    if not found:
+        return provider
+    port = found[2] or port
+    host = _HOST.match(f"{found[1]}:{port}" if port else found[1])
+    owner = _HOST_PROVIDERS[int(str(host.lastgroup)[1:])] if host else ""
+    clients = [name for name, names in _CLIENT_NAMES.items() if names.fullmatch(provider.lower())]
+    return owner if owner and (clients or not provider) and owner not in clients else provider

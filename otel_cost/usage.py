@@ -17,6 +17,7 @@ from otel_cost import attributes as names
 from otel_cost import documents
 from otel_cost.emitters import Quirk, quirks_of
 from otel_cost.errors import UsageError
+from otel_cost.providers import biller
 
 _new = tuple.__new__
 
@@ -226,7 +227,9 @@ _kinds: dict[tuple[object, ...], Kind | None] = {}
 def _kind_of(
     attributes: Mapping[str, Any], layout: Layout, words: tuple[object, ...], scope: str, scope_version: str
 ) -> Kind | None:
-    if not all(isinstance(word, str) and len(word) <= names.MAX_TEXT for word in words):
+    if not all(
+        type(word) is int or (isinstance(word, str) and len(word) <= names.MAX_TEXT) for word in words
+    ):
         return None
     span_class = classify(attributes)
     kind = None
@@ -236,7 +239,7 @@ def _kind_of(
         kind = Kind(
             (
                 span_class,
-                provider,
+                _biller(attributes, provider),
                 texts.get("response_model") or request_model,
                 request_model,
                 _operation(attributes),
@@ -279,7 +282,7 @@ def _read_any(
     request_model = texts.get("request_model", "")
     return Reading(
         AGGREGATE if span_class == OTHER else span_class,
-        provider,
+        _biller(attributes, provider),
         texts.get("response_model") or request_model,
         request_model,
         operation,
@@ -350,6 +353,8 @@ _WORDS = frozenset(
         names.LOGFIRE_SPAN_TYPE,
         names.OPENAI_API_TYPE,
         names.SERVER_ADDRESS,
+        names.SERVER_PORT,
+        names.API_BASE,
         *names.PROVIDER,
         *names.RESPONSE_MODEL,
         *names.REQUEST_MODEL,
@@ -447,6 +452,13 @@ def _amounts(attributes: Mapping[str, Any], layout: Layout) -> documents.Reporte
 
 def _texts(attributes: Mapping[str, Any], layout: Layout) -> dict[str, str]:
     return {name: _first_text(attributes, aliases) for name, aliases in layout.texts}
+
+
+def _biller(attributes: Mapping[str, Any], provider: str) -> str:
+    address = attributes.get(names.SERVER_ADDRESS) or attributes.get(names.API_BASE)
+    if not isinstance(address, str):
+        return provider
+    return biller(provider, address, str(attributes.get(names.SERVER_PORT) or ""))
 
 
 def _first_text(attributes: Mapping[str, Any], aliases: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 -- The same rules as otel_cost/usage.py, documents.py, emitters.py and attribution.py.
 -- Grain:     one row per span of an insert that says something about a model, a tool or an agent
 -- Target:    readings (kept nowhere, passed on to charges and trace_links)
--- Source:    marked_spans, on insert, attribute_names, and tool_prices_dictionary for what counts the units of a tool
+-- Source:    marked_spans, on insert, attribute_names, endpoints_dictionary for who bills, and tool_prices_dictionary for
+--            what counts the units of a tool
 -- Read by:   views/charge_readings.sql, views/link_readings.sql
 -- Steps:     named (which known attributes a span has), said (field by field, the most trusted value),
 --            counted (amounts as numbers), totalled (totals that contain their parts), and their parts taken out.
@@ -162,6 +163,21 @@ WITH
                 said['operation_name'], said['openinference_kind'], said['request_type'], said['ai_operation']])
                 AS operation_text,
             lower(said['provider']) AS said_provider,
+            extractGroups(
+                lower(if(
+                    attributes['server.address'] != '', attributes['server.address'], attributes['gen_ai.openai.api_base'])),
+                '^(?:[a-z]+://)?(?:[^/?#@]*@)?([^/:?#@]{1,253})(?::([0-9]{1,5})(?:[/?#]|$))?') AS server,
+            arrayStringConcat(arrayFilter(part -> part != '', [
+                server[1], if(server[2] != '', server[2], attributes['server.port'])]), ':') AS endpoint,
+            dictGet('endpoints_dictionary', 'provider', endpoint::LowCardinality(String))::String AS owner,
+            if(
+                owner != '' AND (
+                    said_provider = ''
+                    OR (match(said_provider, '^(openai([._-][^/]*)?|chatopenai)$') AND owner != 'openai')
+                    OR (match(said_provider, '^(anthropic([._-][^/]*)?|chatanthropic|com\\.anthropic\\.sdk\\.python|claude)$')
+                        AND owner != 'anthropic')),
+                owner,
+                said['provider']) AS biller,
             if(
                 notEmpty(raw_items),
                 arrayFilter((item, number) -> number = 1, raw_items, arrayEnumerateUniq(raw_items.1)),
@@ -350,7 +366,7 @@ SELECT
     scope_name,
     final_class AS span_class,
     final_class IN ('model', 'tool') OR has_usage OR has_cost AS is_billable,
-    if(is_read, substringUTF8(said['provider'], 1, 256), '') AS provider,
+    if(is_read, substringUTF8(biller, 1, 256), '') AS provider,
     if(is_read, substringUTF8(if(said['response_model'] != '', said['response_model'], said['request_model']), 1, 256), '')
         AS model,
     if(is_read, substringUTF8(said['request_model'], 1, 256), '') AS request_model,

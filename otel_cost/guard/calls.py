@@ -370,7 +370,8 @@ def _route(url: str) -> _Route:
         if found := named.path.search(path):
             api, model = named, unquote(found.groupdict().get("model") or "")
             break
-    return _Route(api, path, endpoint_provider(host, path) or "", model, f"POST {host}{path}")
+    seller = endpoint_provider(parts.netloc.rpartition("@")[2].lower(), path) or ""
+    return _Route(api, path, seller, model, f"POST {host}{path}")
 
 
 def output_limit(api: Api, body: Json) -> int | None:

@@ -13,6 +13,7 @@ from otel_cost import attributes, documents
 from otel_cost.accounting import Entry
 from otel_cost.money import usd_text
 from otel_cost.pricing import PriceBook
+from otel_cost.providers import ADDRESSES
 from otel_cost.store import Store
 from otel_cost.store.files import named_sql
 from otel_cost.usage import BEDROCK_SCOPES
@@ -137,6 +138,70 @@ def test_any_usage_is_read_the_same(store: Store, book: PriceBook) -> None:
     assert _compared(store, requests, book) > 1_800
 
 
+@pytest.mark.parametrize("name", ["server.address", "gen_ai.openai.api_base"])
+def test_the_host_says_who_bills(store: Store, book: PriceBook, name: str) -> None:
+    """Whoever an instrumentation names, and however the address of the server is written."""
+    chance = random.Random(3)
+    hosts = ["api.deepinfra.com", "API.Together.xyz", "api.groq.com", "api.x.ai", "us-east-1.api.x.ai"]
+    hosts += ["openrouter.ai", "api.openai.com", "eu.api.openai.com", "api.anthropic.com", "localhost"]
+    hosts += [
+        "my.openai.azure.com",
+        "my.azure-api.net",
+        "dbc-1.cloud.databricks.com",
+        "ollama",
+        "vllm-1.ml.svc",
+    ]
+    hosts += [
+        "gateway.ai.cloudflare.com",
+        "litellm.internal",
+        "router.huggingface.co",
+        "evil-api.groq.com",
+        "",
+    ]
+    hosts += [
+        "api.groq.com.evil.example",
+        "bedrock-runtime.us-east-1.amazonaws.com",
+        "[::1]",
+        "api.groq.com ",
+    ]
+    providers = [
+        "openai",
+        "OpenAI",
+        "openai.chat",
+        "ChatOpenAI",
+        "anthropic",
+        "claude",
+        "openrouter",
+        "",
+        "groq",
+    ]
+    providers += ["aws.bedrock", "gcp.vertex_ai", "azure.ai.openai", "litellm", "openai-decisions", "ollama"]
+    forms = ["{}", "https://{}/v1/openai", "http://user:secret@{}", "https://{}:8443/v1", "{}:11434", "{}:x"]
+    requests = []
+    for number in range(1, 2_001):
+        told = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": chance.choice(providers),
+            "gen_ai.request.model": chance.choice(("gpt-4o", "deepseek-r1", "openai/gpt-oss-120b", "grok-4")),
+            "gen_ai.usage.input_tokens": 1000,
+            "gen_ai.usage.output_tokens": 200,
+            name: chance.choice(forms).format(chance.choice(hosts)),
+        }
+        if port := chance.choice(("", "", 443, 1234, 11434)):
+            told["server.port"] = port
+        requests.append(spans.of_attributes(number, told))
+    assert _compared(store, requests, book) == 2_000
+    found = {row["provider"] for row in spans.charges(store).values()}
+    assert {"deepinfra", "together", "groq", "ollama", "vllm", "lmstudio", "azure", "aws", "openai"} <= found
+
+
+def test_every_host_known_in_python_is_known_in_sql() -> None:
+    """A host added to providers.py and forgotten in SQL fails here; the order decides where two match."""
+    text = named_sql("views", "endpoints_dictionary").replace("\\\\", "\\")
+    rows = ",\n        ".join(f"('{provider}', '{pattern}')" for provider, pattern in ADDRESSES.items())
+    assert f"[\n        {rows}\n    ]" in text
+
+
 def _any_usage(chance: random.Random) -> dict[str, Any]:
     names = chance.sample(sorted(attributes.USAGE_NAMES), chance.randint(0, 4))
     kept = {name for name in ("input_tokens", "output_tokens", "total_tokens") if chance.random() < 0.85}
@@ -234,6 +299,9 @@ def test_every_attribute_read_in_python_is_read_in_sql() -> None:
         *attributes.RESPONSE_ID,
         *attributes.SERVICE_TIER,
         *attributes.TOOL_NAME,
+        attributes.SERVER_ADDRESS,
+        attributes.SERVER_PORT,
+        attributes.API_BASE,
     ]
     known += [*attributes.TOOL_CALL_ID, *attributes.STREAMING, *attributes.EXECUTION_ID]
     known += [".".join(path) for paths in documents.PROVIDER_USAGE.values() for path in paths]

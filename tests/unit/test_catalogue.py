@@ -11,7 +11,15 @@ import pytest
 
 from otel_cost.catalogue import PatternRow, why_unpriced
 from otel_cost.pricing import PriceBook
-from otel_cost.providers import PROVIDERS, canonical_provider, provider_regexp
+from otel_cost.providers import (
+    ADDRESSES,
+    ENDPOINTS,
+    PROVIDERS,
+    biller,
+    canonical_provider,
+    endpoint_provider,
+    provider_regexp,
+)
 from tests.data import lines
 
 NAMES = [
@@ -331,3 +339,55 @@ def test_provider_names_as_patterns(provider: str) -> None:
         if name.endswith("*"):
             assert re.fullmatch(provider_regexp(provider), name.removesuffix("*") + ".chat")
             assert canonical_provider(name.removesuffix("*") + ".chat") == provider
+
+
+@pytest.mark.parametrize(
+    ("provider", "address", "port", "found"),
+    [
+        ("openai", "api.deepinfra.com", "", "deepinfra"),
+        ("OpenAI", "https://api.groq.com/openai/v1/", "", "groq"),
+        ("", "api.x.ai", "443", "x-ai"),
+        ("anthropic", "api.deepseek.com", "", "deepseek"),
+        ("openai", "api.anthropic.com", "", "anthropic"),
+        ("chatopenai", "http://10.0.0.7:11434/v1", "", "ollama"),
+        ("openai", "127.0.0.1", "1234", "lmstudio"),
+        ("openai", "vllm-qwen.ml.svc", "8000", "vllm"),
+        # The span's name of the same provider, of one whose own client was used, and of a host stay.
+        ("openai.chat", "api.openai.com", "", "openai.chat"),
+        ("gcp.vertex_ai", "us-east5-aiplatform.googleapis.com", "", "gcp.vertex_ai"),
+        ("azure.ai.openai", "api.openai.com", "", "azure.ai.openai"),
+        # Who stands behind these is not known.
+        ("openai", "litellm.internal", "4000", "openai"),
+        ("openai", "my.azure-api.net", "", "openai"),
+        ("openai", "gateway.ai.cloudflare.com", "", "openai"),
+        ("openai", "localhost", "8000", "openai"),
+        ("openai", "api.groq.com.evil.example", "", "openai"),
+        ("openai", "xapi.groq.com", "", "openai"),
+        ("openai", "", "", "openai"),
+    ],
+)
+def test_the_host_called_says_who_bills(provider: str, address: str, port: str, found: str) -> None:
+    """The client's maker is not taken for whoever answers; a host that nobody knows leaves what is named."""
+    assert biller(provider, address, port) == found
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "found"),
+    [
+        ("gateway.ai.cloudflare.com", "/v1/account/gateway/workers-ai/v1/chat/completions", "cloudflare"),
+        ("gateway.ai.cloudflare.com", "/v1/account/gateway/openai/chat/completions", None),
+        ("router.huggingface.co", "/groq/openai/v1/chat/completions", "huggingface_groq"),
+        ("router.huggingface.co", "/v1/chat/completions", "huggingface"),
+        ("acme.snowflakecomputing.com", "/api/v2/statements", None),
+        ("localhost:11434", "/v1/chat/completions", "ollama"),
+        ("localhost:8080", "/v1/chat/completions", None),
+    ],
+)
+def test_a_request_says_who_bills(host: str, path: str, found: str | None) -> None:
+    """Paths tell what is no model call, and whose list holds behind a gateway."""
+    assert endpoint_provider(host, path) == found
+
+
+def test_hosts_belong_to_providers_that_are_known() -> None:
+    """A name that no rule knows would be looked past, and its calls priced by the maker's list."""
+    assert [name for name in {*ENDPOINTS, *ADDRESSES} if canonical_provider(name) is None] == []
