@@ -249,6 +249,8 @@ SERVICE_TIER = (
     "anthropic.response.service_tier",
     "gen_ai.anthropic.response.service_tier",
 )
+INFERENCE_GEO = "anthropic.usage.inference_geo"
+"""Where Anthropic ran the inference, as its usage says (so `gen_ai.usage.raw` too); the guard writes it."""
 TOOL_CALL_ID = ("gen_ai.tool.call.id", "ai.toolCall.id", "tool_call.id", "tool.id")
 OPENAI_API_TYPE = "openai.api.type"
 SERVER_ADDRESS = "server.address"

@@ -651,6 +651,7 @@ def _anthropic_message(call: Call) -> Json:
     usage = _anthropic_usage(call.reply.usage)
     if call.reply.service_tier:
         usage["service_tier"] = call.reply.service_tier
+    usage["inference_geo"] = call.body.get("inference_geo", "global")
     return {
         "id": call.response_id,
         "type": "message",

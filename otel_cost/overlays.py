@@ -19,12 +19,12 @@ class Overlays:
 
     Attributes:
         listings: (provider or empty for any, models).
-        multipliers: Factor of the list price by provider and service tier.
+        multipliers: Factor of the list price by provider, model (empty for all) and service tier.
         version: The files by name, with the beginning of the SHA-256 of each.
     """
 
     listings: tuple[tuple[str, Listing], ...]
-    multipliers: Mapping[tuple[str, str], str]
+    multipliers: Mapping[tuple[str, str, str], str]
     discounts: tuple[Discount, ...]
     tools: Mapping[str, ToolPrice]
     version: str
@@ -46,7 +46,12 @@ class Overlays:
             raise ConfigError(problems)
         return cls(
             listings=(*deployments, *listings),
-            multipliers={(one[0], one[1]): one[2] for file in files for one in file.service_tiers},
+            multipliers={
+                (one.provider, model, one.tier): one.multiplier
+                for file in files
+                for one in file.service_tiers
+                for model in one.models
+            },
             discounts=tuple(sorted(discounts, key=lambda discount: not discount.model)),
             tools={tool.name.lower(): tool for file in files for tool in file.tools},
             version=", ".join(map(_version, paths)),

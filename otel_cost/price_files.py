@@ -24,7 +24,7 @@ _MODEL = frozenset(("provider", "model", "aliases", "patterns", "rates", "dated"
 _DATED = frozenset(("valid_from", "rates", "tiers", "service_tiers"))
 _TOOL = frozenset(("name", "usd_per_call", "usd_per_unit", "unit_attribute", "source", "source_date"))
 _DISCOUNT = frozenset(("provider", "model", "discount_ratio"))
-_TIER = frozenset(("provider", "tier", "multiplier", "source", "source_date"))
+_TIER = frozenset(("provider", "models", "tier", "multiplier", "source", "source_date"))
 _CAPITAL = re.compile(r"(?<!\\)[A-Z]")
 _NOT_RE2 = re.compile(r"\(\?[=!<]|\\[1-9]")
 
@@ -50,6 +50,20 @@ class Discount:
     ratio: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class TierPrice:
+    """What a service tier of a provider costs, times the list price.
+
+    Attributes:
+        models: Whose tier it is; one empty name is all of the provider's.
+    """
+
+    provider: str
+    models: tuple[str, ...]
+    tier: str
+    multiplier: str
+
+
 @dataclass(slots=True)
 class PriceFile:
     """The contents of one price file.
@@ -57,14 +71,13 @@ class PriceFile:
     Attributes:
         models: (provider or empty, model, the entry in the notation of the snapshot).
         deployments: Names that customers gave, and the model behind each.
-        service_tiers: (provider, tier, multiplier of the list price, source, source date).
     """
 
     models: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     deployments: dict[str, str] = field(default_factory=dict)
     tools: list[ToolPrice] = field(default_factory=list)
     discounts: list[Discount] = field(default_factory=list)
-    service_tiers: list[tuple[str, str, str, str, str]] = field(default_factory=list)
+    service_tiers: list[TierPrice] = field(default_factory=list)
 
 
 def read(path: str | Path, *, sources_required: bool = False) -> PriceFile:
@@ -314,13 +327,15 @@ class _Reader:
             self._add(node.line, "'provider' is missing: a discount is one provider's")
         return Discount(self._provider(fields), self._text(fields.get("model")).lower(), ratio)
 
-    def _tier(self, node: _Node) -> tuple[str, str, str, str, str]:
+    def _tier(self, node: _Node) -> TierPrice:
         fields = self._mapping(node, _TIER)
         tier = self._required(node, fields, "tier").lower()
         multiplier = self._usd(
             "multiplier", fields.get("multiplier", _Node(node.line, "")), "times the list price"
         )
-        return self._provider(fields), tier, multiplier, *self._source(node, fields)
+        self._source(node, fields)
+        models = tuple(name.lower() for name in self._texts(fields.get("models"))) or ("",)
+        return TierPrice(self._provider(fields), models, tier, multiplier)
 
 
 def _multiplied(steps: str, ratio: Decimal) -> str:

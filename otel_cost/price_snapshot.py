@@ -61,8 +61,12 @@ def build(overrides: Path = OVERRIDES) -> dict[str, Any]:
     for name, target in ours.deployments.items():
         provider, _, model = target.partition("/")
         made[provider]["models"][model]["match"].append(name)
-    for provider, tier, multiplier, _, _ in ours.service_tiers:
-        made[provider].setdefault("service_tiers", {})[tier] = multiplier
+    for tier in ours.service_tiers:
+        for model in tier.models:
+            provider = made[tier.provider]
+            of_model = provider.setdefault("model_tiers", {}).setdefault(model, {}) if model else None
+            tiers = provider.setdefault("service_tiers", {}) if of_model is None else of_model
+            tiers[tier.tier] = tier.multiplier
     digest = hashlib.sha256(overrides.read_bytes()).hexdigest()[:8]
     return {"version": f"genai-prices {version('genai-prices')}, otel-cost {digest}", "providers": made}
 

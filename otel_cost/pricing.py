@@ -16,7 +16,7 @@ from otel_cost.catalogue import Catalogue, Entry, PatternRow
 from otel_cost.errors import UnknownModelError
 from otel_cost.money import to_picousd
 from otel_cost.rates import STANDARD_TIERS, Card, Schedule, Terms, make_schedule
-from otel_cost.usage import Usage, read_amount
+from otel_cost.usage import REGIONAL, Usage, read_amount
 
 if TYPE_CHECKING:
     from otel_cost.price_files import Discount, ToolPrice
@@ -30,6 +30,9 @@ CACHED_SCHEDULES = 4096
 """Compiled (provider, model, service tier) triples kept: far more than one service uses, some megabytes."""
 LONGEST_NAME = 512
 """Characters of a model or provider name that are looked at; longer ones are no names."""
+
+Multipliers = Mapping[tuple[str, str, str], str]
+"""What a service tier costs, times the list price, by provider, model (empty for all) and tier."""
 
 SUMMED = "the sum of several calls: base rates, though some may have been large enough for higher ones"
 
@@ -142,7 +145,7 @@ class PriceBook:
         catalogue: Catalogue,
         version: str,
         *,
-        multipliers: Mapping[tuple[str, str], str] | None = None,
+        multipliers: Multipliers | None = None,
         discounts: Sequence[Discount] = (),
         tools: Mapping[str, ToolPrice] | None = None,
     ) -> None:
@@ -166,9 +169,13 @@ class PriceBook:
         made = json.loads(Path(catalogues[-1] if catalogues else snapshot).read_bytes())
         paths = [path for path in paths if path not in catalogues]
         multipliers = {
-            (name, tier): multiplier
+            (name, model, tier): multiplier
             for name, provider in made["providers"].items()
-            for tier, multiplier in provider.get("service_tiers", {}).items()
+            for model, tiers in {
+                "": provider.get("service_tiers", {}),
+                **provider.get("model_tiers", {}),
+            }.items()
+            for tier, multiplier in tiers.items()
         }
         if not paths:
             return cls(Catalogue(made["providers"]), made["version"], multipliers=multipliers)
@@ -178,7 +185,7 @@ class PriceBook:
         return cls(
             Catalogue(made["providers"], overlays.listings),
             f"{made['version']}, {overlays.version}",
-            multipliers={**multipliers, **overlays.multipliers},
+            multipliers={**_uncovered(multipliers, overlays.multipliers), **overlays.multipliers},
             discounts=overlays.discounts,
             tools=overlays.tools,
         )
@@ -241,15 +248,36 @@ class PriceBook:
         return schedule
 
     def schedule(self, entry: Entry, service_tier: str = "") -> Schedule:
-        """Return the rates of a model over time, for a service tier in lower case (standard: empty)."""
-        terms = Terms(self.discount_ratio(entry), self.version, entry.caveat)
-        multiplier = self._multipliers.get((entry.provider, service_tier))
-        return make_schedule(entry, service_tier, multiplier, terms)
+        """Return the rates of a model over time, for a service tier in lower case (standard: empty).
+
+        `regional` before it, or alone, makes no difference to a model that costs the same everywhere.
+        """
+        terms, tier, uplift = (
+            Terms(self.discount_ratio(entry), self.version, entry.caveat),
+            service_tier,
+            None,
+        )
+        place, _, rest = tier.partition(" ")
+        if place == REGIONAL and all(place != name for name, *_ in entry.variants):
+            tier, uplift = rest, self._multiplier(entry, REGIONAL)
+        return make_schedule(entry, tier, self._multiplier(entry, tier), terms, uplift)
+
+    def _multiplier(self, entry: Entry, service_tier: str) -> str | None:
+        for model in (entry.model, ""):
+            if (found := self._multipliers.get((entry.provider, model, service_tier))) is not None:
+                return found
+        return None
 
     def service_tiers(self, entry: Entry) -> list[str]:
         """Return the service tiers that a model has rates for, the standard one (empty) first."""
         named = {tier for tier, *_ in entry.variants}
-        named |= {tier for provider, tier in self._multipliers if provider == entry.provider}
+        named |= {
+            tier
+            for provider, model, tier in self._multipliers
+            if provider == entry.provider and model in ("", entry.model)
+        }
+        if self._multiplier(entry, REGIONAL) is not None:
+            named |= {f"{REGIONAL} {tier}" for tier in named if tier.partition(" ")[0] != REGIONAL}
         return ["", *sorted(named)]
 
     def discount_ratio(self, entry: Entry) -> Decimal:
@@ -340,6 +368,11 @@ def _book_of(paths: tuple[Path, ...], changed_ns: tuple[int, ...]) -> PriceBook:
     return PriceBook.load(paths)
 
 
+def _uncovered(multipliers: Multipliers, over: Multipliers) -> Multipliers:
+    """Leave out those of models whose provider has another one for all of its models laid over."""
+    return {key: value for key, value in multipliers.items() if (key[0], "", key[2]) not in over}
+
+
 def _is_snapshot(path: str | Path) -> bool:
     """Tell a whole catalogue, as `otel-cost prices update --output` writes it, from a price file."""
     if Path(path).suffix != ".json" or not Path(path).is_file():
@@ -390,5 +423,5 @@ def _discounted(atto: int, ratio: Decimal) -> int:
 
 def normal_tier(service_tier: str | None) -> str:
     """Return a service tier in lower case, empty where it means the list price."""
-    tier = (service_tier or "").strip().lower()
-    return "" if tier in STANDARD_TIERS else tier
+    words = dict.fromkeys((service_tier or "").strip().lower().split(" "))
+    return " ".join(word for word in words if word not in STANDARD_TIERS)

@@ -172,7 +172,8 @@ ENDPOINTS: dict[str, str] = {
     "friendli": r"api\.friendli\.ai",
     "github": r"models\.github\.ai",
     "github-copilot": r"api\.([a-z]+\.)?githubcopilot\.com",
-    "google": r"generativelanguage\.googleapis\.com|([^/]*-)?aiplatform\.googleapis\.com",
+    "google": r"generativelanguage\.googleapis\.com"
+    r"|(([^/]*-)?aiplatform|aiplatform\.[a-z]+\.rep)\.googleapis\.com",
     "groq": r"api\.groq\.com",
     "heroku": r"[a-z]+\.inference\.heroku\.com",
     "huggingface_cerebras": r"router\.huggingface\.co/cerebras",
@@ -307,6 +308,24 @@ def endpoint_provider(host: str, path: str = "") -> str | None:
     """Return the provider whose API a host (with its port) in lower case and a path belong to, or None."""
     found = _ENDPOINT.match(host + path)
     return _ENDPOINT_PROVIDERS[int(str(found.lastgroup)[1:])] if found else None
+
+
+_REGIONAL = re.compile(
+    r"[a-z]{2}\.api\.openai\.com"
+    r"|([a-z0-9-]+-aiplatform|aiplatform\.[a-z]+\.rep)\.googleapis\.com"
+)
+
+
+@lru_cache(maxsize=1024)
+def is_regional(address: str) -> bool:
+    """Tell whether a host, or a base URL's, keeps inference to a region or country, which may cost more.
+
+    https://developers.openai.com/api/docs/guides/data-residency,
+    https://docs.cloud.google.com/gemini-enterprise-agent-platform/resources/locations (2026-11). Bedrock's
+    model ids tell it by themselves.
+    """
+    found = _ADDRESS.match(address.lower())
+    return bool(found and _REGIONAL.fullmatch(found[1]))
 
 
 @lru_cache(maxsize=1024)

@@ -304,12 +304,16 @@ def unix_ns(moment: datetime) -> int:
 
 
 def make_schedule(
-    entry: Entry, service_tier: str = "", multiplier: str | None = None, terms: Terms = STANDARD_TERMS
+    entry: Entry,
+    service_tier: str = "",
+    multiplier: str | None = None,
+    terms: Terms = STANDARD_TERMS,
+    uplift: str | None = None,
 ) -> Schedule:
     """Compile the rates of a model for a service tier, as text in lower case or empty for the standard one.
 
     Where the tier has no rates of its own, the list price times `multiplier` holds, and where there is none
-    either, the list price, marked as an estimate.
+    either, the list price, marked as an estimate. Rates for tokens are `uplift` times these.
     """
     variants = [(when, rates) for tier, when, rates in entry.variants if tier == service_tier]
     days = sorted({when for when, _ in (*entry.prices, *variants) if isinstance(when, str)})
@@ -317,7 +321,13 @@ def make_schedule(
     for day in ("", *days):
         changes = [parse_rates(rates) for when, rates in variants if _begun(when, day)]
         make = partial(
-            _tier_card, entry, changes=changes, tier=service_tier, multiplier=multiplier, terms=terms
+            _tier_card,
+            entry,
+            changes=changes,
+            tier=service_tier,
+            multiplier=multiplier,
+            terms=terms,
+            uplift=uplift,
         )
         periods.append(_period(entry, day, make))
     only = periods[0].card if len(periods) == 1 and not periods[0].windows else None
@@ -347,17 +357,27 @@ def _second(clock: str) -> int:
 
 
 def _tier_card(
-    entry: Entry, text: str, *, changes: Sequence[Rates], tier: str, multiplier: str | None, terms: Terms
+    entry: Entry,
+    text: str,
+    *,
+    changes: Sequence[Rates],
+    tier: str,
+    multiplier: str | None,
+    terms: Terms,
+    uplift: str | None,
 ) -> Card:
-    rates = parse_rates(text)
-    if tier in STANDARD_TIERS:
-        return make_card(entry, rates, terms)
-    if changes:
-        # The first variant that names a rate wins, as in genai-prices.
-        return make_card(entry, {**rates, **ChainMap(*map(dict, changes))}, terms)
-    if multiplier is not None:
-        return make_card(entry, _multiplied(rates, Decimal(multiplier)), terms)
-    return make_card(entry, rates, terms, f"no rates known for service tier {tier!r}: list price")
+    rates, estimated = parse_rates(text), ""
+    if tier not in STANDARD_TIERS:
+        if changes:
+            # The first variant that names a rate wins, as in genai-prices.
+            rates = {**rates, **ChainMap(*map(dict, changes))}
+        elif multiplier is not None:
+            rates = _multiplied(rates, Decimal(multiplier))
+        else:
+            estimated = f"no rates known for service tier {tier!r}: list price"
+    if uplift is not None:
+        rates = _multiplied(rates, Decimal(uplift))
+    return make_card(entry, rates, terms, estimated)
 
 
 def _multiplied(rates: Rates, multiplier: Decimal) -> Rates:

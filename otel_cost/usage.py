@@ -17,7 +17,7 @@ from otel_cost import attributes as names
 from otel_cost import documents
 from otel_cost.emitters import Quirk, quirks_of
 from otel_cost.errors import UsageError
-from otel_cost.providers import biller
+from otel_cost.providers import biller, is_regional
 
 _new = tuple.__new__
 
@@ -243,7 +243,7 @@ def _kind_of(
                 texts.get("response_model") or request_model,
                 request_model,
                 _operation(attributes),
-                texts.get("service_tier", ""),
+                _placed(attributes, texts.get("service_tier", "")),
             ),
             _input_excludes_cache(attributes, provider.lower(), scope),
             _output_excludes_reasoning(attributes, scope),
@@ -355,6 +355,7 @@ _WORDS = frozenset(
         names.SERVER_ADDRESS,
         names.SERVER_PORT,
         names.API_BASE,
+        names.INFERENCE_GEO,
         *names.PROVIDER,
         *names.RESPONSE_MODEL,
         *names.REQUEST_MODEL,
@@ -455,10 +456,12 @@ def _texts(attributes: Mapping[str, Any], layout: Layout) -> dict[str, str]:
 
 
 def _biller(attributes: Mapping[str, Any], provider: str) -> str:
+    return biller(provider, _address(attributes), str(attributes.get(names.SERVER_PORT) or ""))
+
+
+def _address(attributes: Mapping[str, Any]) -> str:
     address = attributes.get(names.SERVER_ADDRESS) or attributes.get(names.API_BASE)
-    if not isinstance(address, str):
-        return provider
-    return biller(provider, address, str(attributes.get(names.SERVER_PORT) or ""))
+    return address if isinstance(address, str) else ""
 
 
 def _first_text(attributes: Mapping[str, Any], aliases: Sequence[str]) -> str:
@@ -775,7 +778,37 @@ def _service_tier(attributes: Mapping[str, Any], texts: Mapping[str, str]) -> st
         tier = _text(documents.parse(attributes[names.USAGE_RAW]), "service_tier")
     if not tier and names.PROVIDER_METADATA in attributes:
         tier = documents.vercel_service_tier(attributes)
-    return tier
+    return _placed(attributes, tier)
+
+
+def _placed(attributes: Mapping[str, Any], tier: str) -> str:
+    """Put before a service tier where inference was kept to, as the usage or the host tells."""
+    geo = attributes.get(names.INFERENCE_GEO)
+    if not geo and names.USAGE_RAW in attributes:
+        geo = documents.parse(attributes[names.USAGE_RAW]).get("inference_geo")
+    if isinstance(geo, str) and geo:
+        return in_place(place_of(geo), tier)
+    return in_place(REGIONAL if is_regional(_address(attributes)) else "", tier)
+
+
+REGIONAL = "regional"
+"""Stands before the service tier of a call whose inference was kept to a region, where some cost more."""
+_ANYWHERE = frozenset(("", "global", "not_available"))
+
+
+def place_of(inference_geo: str) -> str:
+    """Return the word that stands before the service tier for where Anthropic ran the inference.
+
+    Another place than those whose price is known is named as it is, so that the amount is an estimate.
+    https://platform.claude.com/docs/en/manage-claude/data-residency (2026-11)
+    """
+    geo = inference_geo.lower()
+    return "" if geo in _ANYWHERE else REGIONAL if geo == "us" else geo
+
+
+def in_place(place: str, tier: str) -> str:
+    """Return a service tier with the place before it, where there is one."""
+    return f"{place} {tier}".strip()[: names.MAX_TEXT] if place else tier
 
 
 _RESPONSE_ID_IN_BODY = re.compile(r'"id":\s*"((?:chatcmpl|resp|msg|gen|cmpl)[-_][\w.-]{1,120})"')

@@ -7,7 +7,8 @@
 -- instrumentation computed. A span that names no provider gets that of its price entry. A tool costs what the customer's
 -- price files say, per call and per unit. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an
 -- insert, because a lookup tries thousands of patterns. In daily peak hours the rates are those of another
--- service tier, 'PEAK' or 'PEAK batch', which no span can ask for: what spans say is read in lower case.
+-- service tier, 'PEAK' or 'PEAK batch', which no span can ask for: what spans say is read in lower case. Before a tier,
+-- 'regional' says that inference was kept to a region, which makes no difference to a model without rates for that.
 -- The steps before the last SELECT price whatever stands in readings. queries/reprice_stage.sql has the same steps price
 -- old charges (otel_cost/store/files.py puts them in), so that amounts are computed here and nowhere else.
 CREATE MATERIALIZED VIEW IF NOT EXISTS charge_readings
@@ -54,11 +55,12 @@ WITH
                 model != '' AND by_model.2 != '', by_model,
                 request_model = '', ('', ''),
                 by_request) AS entry,
-            if(
-                lower(trim(service_tier)) IN (
-                    '', 'default', 'standard', 'standard_only', 'on_demand', 'on-demand', 'ondemand', 'auto', 'none'),
-                '',
-                lower(trim(service_tier))) AS said_tier,
+            arrayStringConcat(
+                arrayFilter(
+                    word -> word NOT IN (
+                        '', 'default', 'standard', 'standard_only', 'on_demand', 'on-demand', 'ondemand', 'auto', 'none'),
+                    arrayDistinct(splitByChar(' ', lower(service_tier)))),
+                ' ') AS said_tier,
             toDateTime(started_at, 'UTC') AS at,
             input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + tool_input_tokens
                 + audio_input_tokens + audio_cache_read_tokens + image_input_tokens AS total_input,
@@ -69,8 +71,13 @@ WITH
     (
         SELECT
             *,
-            dictHas('prices_dictionary', (entry.1, entry.2, said_tier), at) AS has_tier,
-            if(has_tier, said_tier, '') AS tier
+            dictHas('prices_dictionary', (entry.1, entry.2, 'regional'), at) AS is_dearer_in_a_region,
+            if(
+                NOT is_dearer_in_a_region AND match(said_tier, '^regional( |$)'),
+                substring(said_tier, 10),
+                said_tier) AS asked_tier,
+            dictHas('prices_dictionary', (entry.1, entry.2, asked_tier), at) AS has_tier,
+            multiIf(has_tier, asked_tier, is_dearer_in_a_region AND startsWith(asked_tier, 'regional '), 'regional', '') AS tier
         FROM keyed
     ),
     dated AS

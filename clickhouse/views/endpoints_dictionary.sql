@@ -37,7 +37,7 @@ WITH
         ('friendli', 'api\\.friendli\\.ai'),
         ('github', 'models\\.github\\.ai'),
         ('github-copilot', 'api\\.([a-z]+\\.)?githubcopilot\\.com'),
-        ('google', 'generativelanguage\\.googleapis\\.com|([^/]*-)?aiplatform\\.googleapis\\.com'),
+        ('google', 'generativelanguage\\.googleapis\\.com|(([^/]*-)?aiplatform|aiplatform\\.[a-z]+\\.rep)\\.googleapis\\.com'),
         ('groq', 'api\\.groq\\.com'),
         ('heroku', '[a-z]+\\.inference\\.heroku\\.com'),
         ('huggingface', '(router|api-inference)\\.huggingface\\.co|[^/]*\\.endpoints\\.huggingface\\.cloud'),

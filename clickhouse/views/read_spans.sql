@@ -178,6 +178,19 @@ WITH
                         AND owner != 'anthropic')),
                 owner,
                 said['provider']) AS biller,
+            lower(if(
+                attributes['anthropic.usage.inference_geo'] != '',
+                attributes['anthropic.usage.inference_geo'],
+                JSONExtractString(raw, 'inference_geo'))) AS geo,
+            multiIf(
+                geo = 'us', 'regional',
+                geo IN ('global', 'not_available'), '',
+                geo != '', geo,
+                match(
+                    server[1],
+                    '^([a-z]{2}\\.api\\.openai\\.com|([a-z0-9-]+-aiplatform|aiplatform\\.[a-z]+\\.rep)\\.googleapis\\.com)$'),
+                    'regional',
+                '') AS place,
             if(
                 notEmpty(raw_items),
                 arrayFilter((item, number) -> number = 1, raw_items, arrayEnumerateUniq(raw_items.1)),
@@ -371,10 +384,12 @@ SELECT
         AS model,
     if(is_read, substringUTF8(said['request_model'], 1, 256), '') AS request_model,
     multiIf(final_class = 'tool', 'execute_tool', is_read, said_operation, '') AS operation,
-    if(is_read, substringUTF8(arrayFirst(tier -> tier != '', [
-        said['service_tier'],
-        JSONExtractString(raw, 'service_tier'),
-        JSONExtractString(metadata, 'openai', 'serviceTier')]), 1, 256), '') AS service_tier,
+    if(is_read, substringUTF8(arrayStringConcat(arrayFilter(word -> word != '', [
+        place,
+        arrayFirst(tier -> tier != '', [
+            said['service_tier'],
+            JSONExtractString(raw, 'service_tier'),
+            JSONExtractString(metadata, 'openai', 'serviceTier')])]), ' '), 1, 256), '') AS service_tier,
     multiIf(
         final_class = 'tool', substringUTF8(said['tool_call_id'], 1, 256),
         NOT is_read, '',

@@ -58,13 +58,13 @@ from otel_cost.guard.spans import Unmetered
 from otel_cost.guard.spenders import spender
 from otel_cost.guard.steps import read_step
 from otel_cost.guard.untold import NOTHING as NOTHING_UNTOLD
-from otel_cost.guard.untold import bill_of, untold
+from otel_cost.guard.untold import bill_of, tier_of, untold
 from otel_cost.ledger import Balance, Busy, Hold, Ledger, Refusal, Tally
 from otel_cost.money import PICO, to_picousd
 from otel_cost.policy_values import EVERYONE
 from otel_cost.pricing import PriceBook, process_book
 from otel_cost.process import root_execution_id, watch_for_servers
-from otel_cost.usage import MODEL, Usage, classify
+from otel_cost.usage import MODEL, Usage, classify, in_place
 
 logger = logging.getLogger("otel_cost")
 
@@ -409,7 +409,7 @@ class Guard:
         bill = bill_of(ticket.call, answer)
         if bill is not None:
             return to_picousd(bill)
-        return self._price(ticket.call, usage, answer.model, answer.service_tier)
+        return self._price(ticket.call, usage, answer.model, tier_of(ticket.call, answer))
 
     def _partial_usage(self, ticket: Ticket, answer: Answer) -> Usage:
         """Return what an answer used that broke off, or does not tell it.
@@ -833,7 +833,8 @@ class Guard:
     def _known_price(
         self, call: ModelCall, usage: Usage, model: str = "", service_tier: str = ""
     ) -> int | None:
-        tier, provider, at = service_tier or call.service_tier or None, call.provider or None, time.time_ns()
+        tier = service_tier or in_place(call.place, call.service_tier) or None
+        provider, at = call.provider or None, time.time_ns()
         for name in (model, call.model) if model else (call.model,):
             try:
                 priced = self.book.price(usage, model=name, provider=provider, at=at, service_tier=tier)

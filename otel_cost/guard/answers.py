@@ -138,6 +138,12 @@ class Answer:
         return billed_usd(self._reported)
 
     @property
+    def inference_geo(self) -> str:
+        """Where Anthropic ran the inference, as its usage says; empty where it does not."""
+        geo = self._reported.get("inference_geo")
+        return geo if isinstance(geo, str) else ""
+
+    @property
     def untold_searches(self) -> int:
         """Web searches that the answer lists and its usage does not count."""
         return 0 if self._searches is None else self._searches.web(self.model)

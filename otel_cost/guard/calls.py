@@ -13,8 +13,8 @@ from otel_cost import attributes as names
 from otel_cost.documents import read_json
 from otel_cost.guard.searches import NONE as NO_SEARCHES
 from otel_cost.guard.searches import Allowed, allowed
-from otel_cost.providers import canonical_provider, endpoint_provider
-from otel_cost.usage import MODEL, classify
+from otel_cost.providers import canonical_provider, endpoint_provider, is_regional
+from otel_cost.usage import MODEL, REGIONAL, classify, place_of
 
 Json = dict[str, Any]
 
@@ -233,6 +233,7 @@ class ModelCall:
         has_text_files: Some of them are text, of which a byte may be a token.
         references: Those behind links, or known to the provider by name, that are no images: of any size.
         service_tier: As the request asks; empty where it does not.
+        place: Where inference is to be kept to, as the request asks or the host says; empty for anywhere.
         writes_cache: The request asks for its prompt to be kept, which costs more than reading it.
         url: Whole, with its query, which may hold a key.
         conversation: What tells conversations apart; 0 where it is not known.
@@ -257,6 +258,7 @@ class ModelCall:
     references: int = 0
     has_text_files: bool = False
     service_tier: str = ""
+    place: str = ""
     writes_cache: bool = False
     searches: Allowed = NO_SEARCHES
     history: str = ""
@@ -327,6 +329,7 @@ def recognise(
         read,
         *(_parted(text, read) if has_files else (text, 0, 0, 0, False)),
         BATCH if route.api.name == BATCH else _asked_tier(read),
+        _asked_place(route, read),
         writes_cache,
         allowed(read, model),
         _history(read),
@@ -351,6 +354,7 @@ class _Route(NamedTuple):
 
     Attributes:
         seller: The provider whose host it is; empty where none is known.
+        is_regional: The host keeps inference to a region.
     """
 
     api: Api
@@ -358,6 +362,7 @@ class _Route(NamedTuple):
     seller: str
     model: str
     target: str
+    is_regional: bool
 
 
 @lru_cache(maxsize=1_024)
@@ -371,7 +376,7 @@ def _route(url: str) -> _Route:
             api, model = named, unquote(found.groupdict().get("model") or "")
             break
     seller = endpoint_provider(parts.netloc.rpartition("@")[2].lower(), path) or ""
-    return _Route(api, path, seller, model, f"POST {host}{path}")
+    return _Route(api, path, seller, model, f"POST {host}{path}", is_regional(host))
 
 
 def output_limit(api: Api, body: Json) -> int | None:
@@ -502,6 +507,16 @@ def tier_of(holder: Mapping[str, Any]) -> str:
 
 def _asked_tier(body: Json) -> str:
     return "fast" if body.get("speed") == "fast" else tier_of(body)
+
+
+def _asked_place(route: _Route, body: Json) -> str:
+    """https://platform.claude.com/docs/en/manage-claude/data-residency (2026-11)."""
+    if route.is_regional:
+        return REGIONAL
+    for one in batched(body) if route.api.name == BATCH else (body,):
+        if geo := one.get("inference_geo"):
+            return place_of(_text(geo))
+    return ""
 
 
 def _history(body: Json) -> str:

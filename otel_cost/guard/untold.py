@@ -10,7 +10,7 @@ from otel_cost import attributes as names
 from otel_cost.charging import BILLING_PROVIDERS
 from otel_cost.guard.answers import Answer
 from otel_cost.guard.calls import GEMINI, INTERACTIONS, ModelCall
-from otel_cost.usage import Usage
+from otel_cost.usage import Usage, in_place, place_of
 
 Said = Mapping[str, str | int]
 
@@ -28,7 +28,7 @@ _PARTS = (
 def untold(
     call: ModelCall, answer: Answer, usage: Usage, *, is_usage_hidden: bool = False, is_partial: bool = False
 ) -> Said:
-    """Return as attributes what instrumentations leave out: searches, what is no text, a provider's bill.
+    """Return as attributes what instrumentations leave out: searches, places, what is no text, bills.
 
     Args:
         is_usage_hidden: The application has not asked for the usage, so that no instrumentation sees it.
@@ -39,6 +39,8 @@ def untold(
         said[names.USAGE_SOURCE] = names.PARTIAL
     if searches := answer.untold_searches or (usage.web_searches if call.api.name == INTERACTIONS else 0):
         said[names.WEB_SEARCHES[0]] = searches
+    if place_of(answer.inference_geo):
+        said[names.INFERENCE_GEO] = answer.inference_geo
     if (bill := bill_of(call, answer)) is not None:
         said |= {names.COST_AMOUNT: str(bill), names.COST_CURRENCY: "USD", names.COST_SOURCE: "provider"}
     if call.api.name == GEMINI:
@@ -51,6 +53,12 @@ def untold(
 def bill_of(call: ModelCall, answer: Answer) -> Decimal | None:
     """Return what the provider says it bills in USD, where it is one to be believed and says so."""
     return answer.billed_usd if call.provider in BILLING_PROVIDERS else None
+
+
+def tier_of(call: ModelCall, answer: Answer) -> str:
+    """Return the service tier that an answer tells, or else its request, after the place of the inference."""
+    place = place_of(answer.inference_geo) if answer.inference_geo else call.place
+    return in_place(place, answer.service_tier or call.service_tier)
 
 
 def usage_attributes(usage: Usage) -> dict[str, str | int]:

@@ -35,6 +35,7 @@ TEXTS = (
     "tool_name",
     "operation",
     "price_model",
+    "service_tier",
 )
 TOTALS = ("input_tokens", "output_tokens")
 BUCKETS = (
@@ -83,6 +84,7 @@ def _said_by_python(entry: Entry) -> dict[str, Any]:
         "tool_name": reading.tool_name,
         "operation": reading.operation,
         "price_model": charge.model,
+        "service_tier": reading.service_tier,
         "cost_picousd": entry.cost_picousd if entry.counted else charge.cost_picousd,
         "marks": sorted(reading.marks),
     }
@@ -195,6 +197,35 @@ def test_the_host_says_who_bills(store: Store, book: PriceBook, name: str) -> No
     assert {"deepinfra", "together", "groq", "ollama", "vllm", "lmstudio", "azure", "aws", "openai"} <= found
 
 
+def test_the_place_of_inference_is_priced_the_same(store: Store, book: PriceBook) -> None:
+    """Whether a usage, an attribute or the host says it, for models that it is dearer for and others."""
+    chance = random.Random(5)
+    tiers = ("", "standard", "batch", "priority", "Flex", "fast", "regional batch", "platinum")
+    models = [("anthropic", name) for name in ("claude-opus-4-7", "claude-sonnet-4-5", "claude-fable-5-2")]
+    models += [("openai", name) for name in ("gpt-4o", "gpt-5.4", "gpt-5.4-mini", "gpt-6-sol")]
+    models += [("gcp.vertex_ai", name) for name in ("claude-sonnet-4-6", "claude-sonnet-5", "gemini-2.5-pro")]
+    hosts = ("", "api.anthropic.com", "eu.api.openai.com", "https://us.api.openai.com/v1", "api.openai.com")
+    hosts += ("us-east5-aiplatform.googleapis.com", "aiplatform.eu.rep.googleapis.com")
+    geos = ("", "us", "US", "global", "not_available", "eu")
+    requests = []
+    for number in range(1, 2_001):
+        provider, model = chance.choice(models)
+        amounts = {"input_tokens": chance.choice((1_000, 300_000)), "output_tokens": 200}
+        told: dict[str, Any] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": model,
+            "gen_ai.response.service_tier": chance.choice(tiers),
+            "anthropic.usage.inference_geo": chance.choice(geos),
+            "server.address": chance.choice(hosts),
+            **{f"gen_ai.usage.{name}": amount for name, amount in amounts.items()},
+        }
+        if chance.random() < 0.3:
+            told["gen_ai.usage.raw"] = json.dumps({**amounts, "inference_geo": chance.choice(geos)})
+        requests.append(spans.of_attributes(number, told))
+    assert _compared(store, requests, book) == 2_000
+
+
 def test_every_host_known_in_python_is_known_in_sql() -> None:
     """A host added to providers.py and forgotten in SQL fails here; the order decides where two match."""
     text = named_sql("views", "endpoints_dictionary").replace("\\\\", "\\")
@@ -302,6 +333,7 @@ def test_every_attribute_read_in_python_is_read_in_sql() -> None:
         attributes.SERVER_ADDRESS,
         attributes.SERVER_PORT,
         attributes.API_BASE,
+        attributes.INFERENCE_GEO,
     ]
     known += [*attributes.TOOL_CALL_ID, *attributes.STREAMING, *attributes.EXECUTION_ID]
     known += [".".join(path) for paths in documents.PROVIDER_USAGE.values() for path in paths]

@@ -201,6 +201,9 @@ def conventions() -> str:
         "provider": names.PROVIDER,
         "response id": names.RESPONSE_ID,
         "service tier": names.SERVICE_TIER,
+        "place of the inference": (names.INFERENCE_GEO,),
+        "server": (names.SERVER_ADDRESS, names.API_BASE),
+        "port of the server": (names.SERVER_PORT,),
         "tool": names.TOOL_NAME,
         "tool call id": names.TOOL_CALL_ID,
     }

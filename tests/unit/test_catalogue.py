@@ -18,6 +18,7 @@ from otel_cost.providers import (
     biller,
     canonical_provider,
     endpoint_provider,
+    is_regional,
     provider_regexp,
 )
 from tests.data import lines
@@ -369,6 +370,24 @@ def test_provider_names_as_patterns(provider: str) -> None:
 def test_the_host_called_says_who_bills(provider: str, address: str, port: str, found: str) -> None:
     """The client's maker is not taken for whoever answers; a host that nobody knows leaves what is named."""
     assert biller(provider, address, port) == found
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("eu.api.openai.com", True),
+        ("https://US.api.openai.com/v1", True),
+        ("us-east5-aiplatform.googleapis.com", True),
+        ("aiplatform.eu.rep.googleapis.com:443", True),
+        ("api.openai.com", False),
+        ("aiplatform.googleapis.com", False),
+        ("eu.api.openai.com.evil.example", False),
+        ("", False),
+    ],
+)
+def test_a_host_keeps_inference_to_a_region(address: str, found: bool) -> None:
+    """Global hosts do not."""
+    assert is_regional(address) is found
 
 
 @pytest.mark.parametrize(

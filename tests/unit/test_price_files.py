@@ -296,3 +296,25 @@ def test_shipped_rates_name_their_source(tmp_path: Path) -> None:
     path.write_text("models: [{model: m, rates: {input_usd_per_mtok: 1}}]")
     with pytest.raises(ConfigError, match="source_date"):
         read(path, sources_required=True)
+
+
+def test_a_tier_of_some_models(book: Any) -> None:
+    """GPT-4o at 2.50 costs three times that, o3 at 2 what it lists at, and what is for all beats our own."""
+    own = book(
+        """
+        service_tiers:
+          - {provider: openai, models: [GPT-4o], tier: turbo, multiplier: 3}
+          - {provider: openai, tier: regional, multiplier: 2}
+        """
+    )
+    at = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    usage = Usage(input_tokens=10**6)
+
+    def charged(model: str, tier: str) -> tuple[str, Decimal | None]:
+        charge = own.price(usage, model=model, provider="openai", at=at, service_tier=tier)
+        return charge.status, charge.cost_usd
+
+    assert charged("gpt-4o", "turbo") == ("priced", Decimal("7.5"))
+    assert charged("o3", "turbo") == ("estimated", Decimal(2))
+    assert charged("gpt-4o", "regional turbo") == ("priced", Decimal(15))
+    assert charged("gpt-5.4-mini", "regional") == ("priced", Decimal("1.5"))

@@ -144,6 +144,40 @@ def test_a_priority_tier_has_rates_of_its_own() -> None:
     assert price("gpt-4o", "openai", tier="priority", input_tokens=10**6).cost_usd == Decimal("4.25")
 
 
+@pytest.mark.parametrize(
+    ("model", "provider", "tier", "status", "usd"),
+    [
+        # https://platform.claude.com/docs/en/about-claude/pricing: Opus 4.7 at 5 and 25, a batch costs half.
+        ("claude-opus-4-7", "anthropic", "regional", "priced", "33"),
+        ("claude-opus-4-7", "anthropic", "regional standard", "priced", "33"),
+        ("claude-opus-4-7", "anthropic", "Regional Batch", "priced", "16.5"),
+        ("claude-opus-4-7", "anthropic", "regional platinum", "estimated", "33"),
+        ("claude-opus-4-7", "anthropic", "mars", "estimated", "30"),
+        # Older models cost the same everywhere: GPT-4o at 2.50 and 10 (https://openai.com/api/pricing).
+        ("gpt-4o", "openai", "regional", "priced", "12.5"),
+        ("gpt-4o", "openai", "regional batch", "priced", "6.25"),
+        # GPT-5.4 mini at 0.75 and 4.50, with priority at twice that (https://platform.openai.com/docs/pricing).
+        ("gpt-5.4-mini", "openai", "regional priority", "priced", "11.55"),
+        # Sonnet 5 at 2 and 10, also where Google lists it as Anthropic does.
+        ("claude-sonnet-5", "gcp.vertex_ai", "regional", "priced", "13.2"),
+        # Another owner's list has no such uplift, and Bedrock's ids have prices of their own: 1.1 x (3 + 15).
+        ("claude-opus-4-7", "azure", "regional", "priced", "30"),
+        ("eu.anthropic.claude-sonnet-4-6", "aws", "", "priced", "19.8"),
+    ],
+)
+def test_inference_in_a_region_costs_a_tenth_more(
+    model: str, provider: str, tier: str, status: str, usd: str
+) -> None:
+    """For the models that the provider charges it for, on top of what their service tier costs."""
+    charge = price(model, provider, tier=tier, input_tokens=10**6, output_tokens=10**6)
+    assert (charge.status, charge.cost_usd) == (status, Decimal(usd))
+
+
+def test_a_search_costs_the_same_in_a_region() -> None:
+    """Only tokens cost more: 10 a thousand searches (https://platform.claude.com/docs/en/about-claude/pricing)."""
+    assert price("claude-opus-4-7", "anthropic", tier="regional", web_searches=1000).cost_usd == 10
+
+
 def test_an_unknown_tier_is_an_estimate() -> None:
     """The list price stands in for a tier without rates, and says so."""
     charge = price("gpt-4o", "openai", tier="platinum", input_tokens=10**6)
