@@ -77,7 +77,13 @@ def translate(providers: Iterable[Any]) -> dict[str, Any]:
 
 
 def _lay_over(models: dict[str, Any], model: str, entry: dict[str, Any]) -> None:
-    """Put our entry last, or in place of the catalogue's of that name, whose match rules it keeps."""
+    """Put our entry last, or in place of the catalogue's of that name, whose match rules it keeps.
+
+    Names that it has are no other's any more, where the catalogue takes a dearer model for a plain one.
+    """
+    for other, made in models.items():
+        if other != model:
+            made["match"] = [rule for rule in made["match"] if rule not in entry["match"]]
     known = models.setdefault(model, entry)
     if known is not entry:
         known["match"] += [rule for rule in entry["match"] if rule not in known["match"]]

@@ -135,6 +135,19 @@ def test_anthropic_tells_its_searches(provider: FakeProvider, guard: Guard) -> N
     assert spent_usd(guard) == Decimal("0.026")
 
 
+def test_a_model_that_always_searches(client: openai.OpenAI, guard: Guard) -> None:
+    """Neither request nor usage tells of it: 1,000 x 2.50 + 200 x 10 a million, a search at 25 a thousand.
+
+    A budget of the fee alone is too small. https://developers.openai.com/api/docs/pricing (2026-11)
+    """
+    messages: Any = [{"role": "user", "content": "hi"}]
+    with execution("run", budget_usd=1):
+        client.chat.completions.create(model="gpt-4o-search-preview", messages=messages, max_tokens=300)
+    assert spent_usd(guard) == Decimal("0.0295")
+    with execution("poor", budget_usd=Decimal("0.025")), pytest.raises(BudgetExceeded):
+        client.chat.completions.create(model="gpt-4o-search-preview", messages=messages, max_tokens=300)
+
+
 OPENAI = "https://api.openai.com/v1/responses"
 ANTHROPIC = "https://api.anthropic.com/v1/messages"
 

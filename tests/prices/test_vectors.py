@@ -100,7 +100,7 @@ def test_nothing_billable_is_free_or_unpriced() -> None:
     assert statuses["error"] == 0
 
 
-@pytest.mark.parametrize("how", ["changed", "corrected", "time_of_day", "billed"])
+@pytest.mark.parametrize("how", ["changed", "corrected", "time_of_day", "billed", "fee"])
 def test_the_table_says_why(how: str) -> None:
     """Undoing what the table names as the reason of a difference gives the other amount."""
     undo = {
@@ -108,6 +108,7 @@ def test_the_table_says_why(how: str) -> None:
         "corrected": _at_their_rates,
         "time_of_day": _at_hour,
         "billed": _without_bill,
+        "fee": _without_fee,
     }[how]
     by_id = {vector["id"]: vector for vector in vectors()}
     rows = [row for row in differences().values() if row["how"] == how]
@@ -127,6 +128,14 @@ def _at_hour(vector: dict[str, Any], row: dict[str, Any]) -> Decimal | None:
 
 def _without_bill(vector: dict[str, Any], row: dict[str, Any]) -> Decimal | None:
     return amount(vector | {"raw_usage": None})
+
+
+def _without_fee(vector: dict[str, Any], row: dict[str, Any]) -> Decimal | None:
+    entry = book().resolve(vector["model"], vector["provider"])
+    assert entry is not None
+    fee = book().schedule(entry).at(datetime(2026, 1, 1, tzinfo=timezone.utc)).rates(0)["requests"]
+    ours = amount(vector)
+    return ours if ours is None or not fee else ours - Decimal(fee).scaleb(-18)
 
 
 def _at_their_rates(vector: dict[str, Any], row: dict[str, Any]) -> Decimal | None:

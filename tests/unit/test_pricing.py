@@ -216,6 +216,25 @@ def test_a_fee_per_request_is_charged_once() -> None:
     assert charge.lines[-1] == ("requests", 1, 14 * 10**15)
 
 
+@pytest.mark.parametrize(
+    ("model", "usd"),
+    [
+        ("gpt-4o-search-preview", "0.0295"),
+        ("gpt-4o-search-preview-2025-03-11", "0.0295"),
+        ("gpt-4o-mini-search-preview", "0.02527"),
+        ("gpt-4o-mini-search-preview-2025-03-11", "0.02527"),
+        ("gpt-5-search-api", "0.01325"),
+        ("gpt-5-search-api-2025-10-14", "0.01325"),
+        ("gpt-4o-mini", "0.00027"),
+    ],
+)
+def test_models_that_always_search_charge_for_it(model: str, usd: str) -> None:
+    """1,000 tokens in and 200 out at 2.50 and 10, 0.15 and 0.60, 1.25 and 10 a million, and 25, 25 and 10 for
+    a thousand requests (https://developers.openai.com/api/docs/pricing, 2026-11)."""
+    charge = price(model, "openai", input_tokens=1000, output_tokens=200)
+    assert (charge.status, charge.cost_usd) == ("priced", Decimal(usd))
+
+
 def test_reranking_is_charged_by_the_search() -> None:
     """Cohere Rerank 3.5: 2 USD per thousand searches (https://cohere.com/pricing)."""
     assert price("rerank-v3.5", "cohere", rerank_searches=5).cost_usd == Decimal("0.01")
