@@ -126,23 +126,31 @@ def trace(
     as_json: JsonOption = False,
     store: StoreOption = None,
 ) -> None:
-    """Show the spans of a trace as a tree, with what each one cost."""
+    """Show the spans of a trace as a tree, with what each one cost.
+
+    An execution has the trees of its first 100 traces by their ids; the total is of all of them.
+    """
     if not id.strip():
         raise ConfigError("the id is empty; otel-cost top executions lists those there are")
     with open_migrated(store) as opened:
-        found = [str(row[0]) for row in opened.query("find_traces", id=id).rows]
+        found = opened.query("find_traces", id=id).dicts()
         if not found:
             raise ConfigError(f"there is no trace or execution {id!r}; see otel-cost top executions")
-        spans = opened.query("trace_spans", trace_ids=found).dicts()
-        decisions = opened.query("trace_decisions", trace_ids=found).dicts()
-        (total,) = opened.query("trace_totals", trace_ids=found).dicts()
+        shown = [str(row["trace_id"]) for row in found]
+        days = {name: found[0][name] for name in ("first_day", "last_day")}
+        spans = opened.query("trace_spans", trace_ids=shown).dicts()
+        decisions = opened.query("trace_decisions", trace_ids=shown).dicts()
+        (total,) = opened.query("trace_totals", id=id, **days).dicts()
+    told = {"trace_ids": shown, "traces_not_shown": found[0]["traces"] - len(shown)}
     if as_json:
-        write_json({"trace_ids": found, "total": total, "spans": spans, "decisions": decisions})
+        write_json({**told, "total": total, "spans": spans, "decisions": decisions})
         return
-    for trace_id in found:
-        shown = [span for span in spans if span["trace_id"] == trace_id]
+    for trace_id in shown:
+        below = [span for span in spans if span["trace_id"] == trace_id]
         decided = [decision for decision in decisions if decision["trace_id"] == trace_id]
-        print_tree(out, tree(trace_id, shown, decided))
+        print_tree(out, tree(trace_id, below, decided))
+    if told["traces_not_shown"]:
+        out.print(f"{told['traces_not_shown']:,} more traces are not shown, and are in the total")
     out.print(total_line(total))
 
 

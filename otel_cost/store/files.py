@@ -14,6 +14,7 @@ REPRICED_ACCOUNTS = "<account_traces of repriced>"
 PRICING = "<pricing of charges>"
 DEAREST = "<executions of dearest>"
 PAYERS = "<payers of link_spans>"
+TRACES = "<traces of find_traces>"
 UNREAD = "<unread_spans>"
 """Marks in a file where a part of another file stands: what is decided twice is written once."""
 _NAME = re.compile(r"[a-z0-9_]+")
@@ -80,7 +81,9 @@ def with_parts(text: str, database: str = "", *, is_of_shard: bool = False) -> s
     if PRICING in text:
         text = text.replace(PRICING, _pricing())
     if PAYERS in text:
-        text = text.replace(PAYERS, _steps_of("link_spans"))
+        text = text.replace(PAYERS, _steps_of(_query_of("link_spans")))
+    if TRACES in text:
+        text = text.replace(TRACES, _steps_of(*statements(named_sql("queries", "find_traces"))))
     if UNREAD in text:
         (spans,) = statements(named_sql("backfill", "unread_spans"))
         text = text.replace(UNREAD, spans)
@@ -123,12 +126,12 @@ def _query_of(view: str) -> str:
 
 def _pricing() -> str:
     """Return the steps of the view that prices spans on arrival, over `asked` in place of `readings`."""
-    return re.sub(r"\breadings\b", "asked", _steps_of("charge_readings"))
+    return re.sub(r"\breadings\b", "asked", _steps_of(_query_of("charge_readings")))
 
 
-def _steps_of(view: str) -> str:
-    """Return what a view makes out before its last SELECT."""
-    return _query_of(view).removeprefix("WITH\n").rpartition("\nSELECT\n")[0].strip()
+def _steps_of(query: str) -> str:
+    """Return what a query makes out before its last SELECT."""
+    return query.removeprefix("WITH\n").rpartition("\nSELECT\n")[0].strip()
 
 
 def statements(text: str) -> list[str]:

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from otel_cost.cli.reports import decimal_text, nothing_since, usd
+from otel_cost.pricing import PriceBook
+from otel_cost.store import open_store
 from otel_cost.store.period import EPOCH, parse_since
+from tests.clickhouse import spans
 
 
 def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
@@ -65,6 +68,33 @@ def test_an_execution_is_found_by_its_id(dsn: str) -> None:
     assert shown["trace_ids"] == ["b" * 32]
     assert shown["total"]["cost_usd"] == "0.0035"
     assert shown["total"]["unpriced_calls"] == 1
+
+
+def test_an_execution_of_many_traces_is_totalled_whole(tmp_path: Path) -> None:
+    """A hundred trees are shown, and how many are not; the total is of all: 102 x 1,000 x 0.15 USD a million.
+
+    https://openai.com/api/pricing (2026-11)
+    """
+    pytest.importorskip("chdb")
+    where = f"chdb://{tmp_path.resolve()}"
+    call = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o-mini",
+        "gen_ai.usage.input_tokens": 1000,
+        "otel_cost.execution.id": "run-many",
+    }
+    with open_store(where) as store:
+        store.migrate()
+        store.push_prices(PriceBook.load())
+        spans.insert(store, [spans.of_attributes(number, call) for number in range(1, 103)])
+    lines = run("trace", "run-many", "--store", where).stdout.splitlines()
+    assert sum(line.startswith("trace ") for line in lines) == 100
+    assert lines[-2] == "2 more traces are not shown, and are in the total"
+    assert lines[-1].startswith("total $0.0153  102 model calls")
+    told = json.loads(run("trace", "run-many", "--json", "--store", where).stdout)
+    assert (len(told["trace_ids"]), told["traces_not_shown"]) == (100, 2)
+    assert told["total"]["cost_usd"] == "0.0153"
 
 
 def test_a_trace_shows_what_the_guard_decided_where_it_did(dsn: str) -> None:

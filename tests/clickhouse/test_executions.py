@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from otel_cost.store import Store
 from tests.clickhouse import spans
+from tests.clickhouse.conftest import on_every_node
 
 SECOND = 10**9
 BASE = 1_780_315_200 * SECOND
@@ -75,3 +77,72 @@ def test_an_execution_inside_a_trace_has_its_own_root(store: Store) -> None:
     two = _span(3, 1, (5, 8), ERROR, otel_cost__execution__id="run-2")
     spans.insert(store, [_call(4, 2, (2, 3)), _call(5, 3, (6, 7)), one, two, _span(1, 0, (0, 9), OK)])
     assert _executions(store) == {"run-1": ("01", "04", "ok"), "run-2": ("05", "08", "error")}
+
+
+def _runs(execution_id: str, count: int, *, first: int = 1) -> list[dict[str, Any]]:
+    """Return calls of an execution, each in a trace of its own."""
+    call = {**CALL, "otel_cost.execution.id": execution_id}
+    return [spans.of_attributes(number, call) for number in range(first, first + count)]
+
+
+def _total(store: Store, named: str) -> tuple[int, int, dict[str, Any]]:
+    """Return how many traces are told of those an id means, how many there are, and what they cost."""
+    found = store.query("find_traces", id=named).dicts()
+    days = {name: found[0][name] for name in ("first_day", "last_day")}
+    (total,) = store.query("trace_totals", id=named, **days).dicts()
+    return len(found), found[0]["traces"], total
+
+
+def test_all_traces_of_an_execution_are_in_its_total(store: Store) -> None:
+    """1,000 tokens at 0.15 USD a million, 230 times; a hundred traces are told, and how many there are.
+
+    https://openai.com/api/pricing (2026-11)
+    """
+    spans.insert(store, _runs("run", 230) + _runs("other", 5, first=1_001))
+    told, traces, total = _total(store, "run")
+    assert (told, traces, total["model_calls"]) == (100, 230, 230)
+    assert total["cost_usd"] == 230 * Decimal("0.00015")
+    assert (total["input_tokens"], total["execution_ids"]) == (230_000, ["run"])
+    (row,) = store.query("top_executions", since="2026-06-01 00:00:00", limit=1).dicts()
+    assert (row["execution_id"], row["cost_usd"]) == ("run", total["cost_usd"])
+
+
+def test_a_call_of_another_execution_in_one_of_its_traces_is_in_the_total(store: Store) -> None:
+    """The total is that of the traces, as the trees show them."""
+    inner = _span(3, 1, (86_400, 86_401), OK, **CALL, otel_cost__execution__id="inner")
+    spans.insert(store, [_span(2, 1, (3, 4), OK, **CALL, otel_cost__execution__id="run"), inner])
+    for named in ("run", "inner"):
+        told, traces, total = _total(store, named)
+        assert (told, traces, total["model_calls"], total["execution_ids"]) == (1, 1, 2, ["inner", "run"])
+
+
+def test_the_id_of_an_execution_is_not_the_beginning_of_a_trace(store: Store) -> None:
+    """Traces 1 to 3 begin with 00; as long as no execution is called that, they are meant."""
+    spans.insert(store, _runs("run", 3))
+    assert _total(store, "00")[:2] == (3, 3)
+    spans.insert(store, _runs("00", 1, first=4))
+    assert _total(store, "00")[:2] == (1, 1)
+    assert _total(store, "000")[:2] == (4, 4)
+
+
+def test_traces_that_an_execution_had_are_no_longer_its_own(store: Store) -> None:
+    """A call that its process names first, and then the span around it: the later word is the only one."""
+    request = _call(2, 1, (3, 4))
+    named = {"key": "otel_cost.execution.id", "value": {"stringValue": "process"}}
+    request["resourceSpans"][0]["resource"] = {"attributes": [named]}
+    spans.insert(store, [request])
+    assert _total(store, "process")[1] == 1
+    spans.insert(store, [_span(1, 0, (0, 9), OK, otel_cost__execution__id="run")])
+    assert _total(store, "run")[1] == 1
+    assert store.query("find_traces", id="process").rows == []
+
+
+def test_an_execution_whose_spans_are_gone_is_totalled(store: Store) -> None:
+    """Spans may be kept for less time than charges, and only they tell when a trace was: some are gone."""
+    days = [spans.STARTED_NS + day * 86_400 * SECOND for day in range(3)]
+    call = {**CALL, "otel_cost.execution.id": "run"}
+    spans.insert(store, [spans.of_attributes(number, call, at) for number, at in enumerate(days, 1)])
+    gone = "ALTER TABLE otel_traces_trace_id_ts DELETE WHERE Start < '2026-06-02 00:00:00'"
+    on_every_node(store, f"{gone} SETTINGS mutations_sync = 1")
+    told, traces, total = _total(store, "run")
+    assert (told, traces, total["model_calls"]) == (3, 3, 3)

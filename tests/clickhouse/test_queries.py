@@ -33,7 +33,7 @@ DAYS = {"first_day": "2026-05-31", "last_day": "2026-06-02"}
 PARAMETERS: dict[str, dict[str, Any]] = {
     "find_traces": {"id": "run-b"},
     "trace_spans": {"trace_ids": TRACES},
-    "trace_totals": {"trace_ids": TRACES},
+    "trace_totals": {"id": TRACES[0], **DAYS},
     "trace_days": {"trace_ids": TRACES},
     "traces_to_account": {"trace_ids": TRACES, **DAYS},
     "related_traces": {"trace_ids": TRACES[:1], **DAYS},
