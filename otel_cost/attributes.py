@@ -280,6 +280,11 @@ MARKERS = frozenset(
     }
 )
 
+ERROR_TYPE = "error.type"
+"""How a call failed: a status or the name of an exception."""
+EXCEPTION_TYPE = "exception.type"
+"""The same on an event of a span that has no `error.type`."""
+
 # --- who pays ---
 
 EXECUTION_ID = ("otel_cost.execution.id",)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from otel_cost import attributes as names
 from otel_cost.catalogue import why_unpriced
 from otel_cost.errors import UnknownModelError
 from otel_cost.money import to_picousd
 from otel_cost.pricing import Charge, PriceBook, PriceStatus
-from otel_cost.usage import AGGREGATE, PROVIDER_SAID, TOOL, Reading, read_amount
+from otel_cost.usage import AGGREGATE, MODEL, PROVIDER_SAID, TOOL, Reading, read_amount
 
 BILLING_PROVIDERS = ("openrouter", "perplexity")
 """Providers whose usage says what they bill: as `cost`, as `cost.total_cost`.
@@ -19,19 +20,54 @@ https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.a
 (2026-11)
 """
 
+_REFUSING_STATUSES = ("401", "402", "403", "404", "413", "429", "503", "529")
+_OF_OPENAI_AND_ANTHROPIC = (
+    "AuthenticationError",
+    "NotFoundError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RequestTooLargeError",
+    "ServiceUnavailableError",
+)
+_OF_COHERE = ("ForbiddenError", "TooManyRequestsError", "UnauthorizedError")
+_OF_BEDROCK = (
+    "AccessDeniedException",
+    "ModelNotReadyException",
+    "ResourceNotFoundException",
+    "ServiceUnavailableException",
+    "ThrottlingException",
+)
+_OF_GOOGLE = ("NotFound", "PermissionDenied", "ResourceExhausted", "Unauthenticated")
+REFUSALS = frozenset((*_REFUSING_STATUSES, *_OF_OPENAI_AND_ANTHROPIC, *_OF_COHERE, *_OF_BEDROCK, *_OF_GOOGLE))
+"""Errors of calls that a provider did not begin to work on: a status, or what clients raise for one.
 
-def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, at: int) -> Charge:
+What a provider works on it may bill, whatever comes of it (a content filter's 400, a 408), but not the rest
+(401, 429): https://learn.microsoft.com/azure/ai-services/openai/how-to/manage-costs. Google bills no 400 and
+no 500 (https://ai.google.dev/gemini-api/docs/billing); others do not say so, and there they stay unknown
+(2026-11).
+"""
+REFUSED = "the provider refused it, and bills nothing"
+
+
+def charge(
+    reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, at: int, error_type: str = ""
+) -> Charge:
     """Return what a span cost.
 
     In order of belief: what the provider billed; list price times tokens; what the instrumentation computed
-    with prices of its own. Usage that is incomplete or known to be off makes the amount an estimate.
+    with prices of its own. Usage that is incomplete or known to be off makes the amount an estimate. A call
+    that says of itself that the provider refused it cost nothing.
 
     Args:
         at: When the call started, unix nanoseconds. Decides which rate was in force.
+        error_type: As `error_type_of` gives it. Asked only of model calls without usage and cost.
 
     Returns:
         A charge in every case; one without an amount is `unpriced` and says why.
     """
+    if error_type and reading.span_class == MODEL and not reading.has_amount and is_refusal(error_type):
+        return Charge("priced", 0, 0, reason=REFUSED)
     if reading.span_class == TOOL:
         return book.tool_charge(reading.tool_name, attributes) or _unpriced("no price for this tool")
     listed = _list_charge(reading, book, at)
@@ -41,6 +77,22 @@ def charge(reading: Reading, attributes: Mapping[str, Any], book: PriceBook, *, 
         if listed.cost_picousd is None:
             return _reported(reading, listed, "estimated", "computed by the instrumentation")
     return listed
+
+
+def error_type_of(attributes: Mapping[str, Any], exceptions: Iterable[object]) -> str:
+    """Return how a call failed, empty where its span does not say.
+
+    Args:
+        exceptions: What the events of a span that failed have as `exception.type`: an instrumentation that
+            writes no `error.type` records the exception.
+    """
+    told = attributes.get(names.ERROR_TYPE) or next(filter(None, exceptions), None)
+    return "" if told is None else str(told)
+
+
+def is_refusal(error_type: str) -> bool:
+    """Whether a provider did not begin to work on a call that failed so: `429`, `openai.RateLimitError`."""
+    return error_type.rpartition(".")[2] in REFUSALS
 
 
 def _list_charge(reading: Reading, book: PriceBook, at: int) -> Charge:

@@ -48,7 +48,7 @@ class Charge(NamedTuple):
             source), `unpriced` (no amount, which is not the same as free).
         cost_picousd: Whole pico-USD, rounded half up once, after the customer's discount; None when unpriced.
         list_cost_picousd: The same before the discount.
-        reason: Why the charge is estimated or unpriced, in a few words.
+        reason: Why the charge is estimated, unpriced or for a call that failed, in a few words.
         usage: What was priced.
         card: The rates it was priced with.
     """

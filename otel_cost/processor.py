@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import WeakSet
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import StatusCode
 
 from otel_cost import accounting
 from otel_cost import attributes as names
 from otel_cost.attribution import NOBODY, Payer, Pseudonyms, payer_of, payer_of_context, payer_of_environment
-from otel_cost.charging import charge
+from otel_cost.charging import charge, error_type_of
 from otel_cost.config import Config
 from otel_cost.containment import contained, count
 from otel_cost.executions import Execution, Executions, Outcome, SpanKey
@@ -135,7 +136,8 @@ class CostSpanProcessor(SpanProcessor):
         payer = self._payer(span, attributes, opened.payer if opened else NOBODY)
         if opened is not None and payer.execution_id:
             opened.named_execution = payer.execution_id
-        cost = charge(reading, attributes, self.book, at=span.start_time or 0)
+        error_type = "" if reading.has_amount else error_type_of(attributes, _exceptions(span))
+        cost = charge(reading, attributes, self.book, at=span.start_time or 0, error_type=error_type)
         facts = _facts(span, key, reading, cost)
         outcome = self.executions.end(key, facts)
         self._tell_guard(key, facts, outcome)
@@ -236,6 +238,12 @@ def _read(span: Span | ReadableSpan, attributes: dict[str, Any]) -> Reading | No
     if scope is None:
         return read(attributes)
     return read(attributes, scope=scope.name, scope_version=scope.version or "")
+
+
+def _exceptions(span: Span | ReadableSpan) -> Iterator[object]:
+    """Yield the types of the exceptions that a failed span recorded."""
+    if span.status.status_code is StatusCode.ERROR:
+        yield from ((event.attributes or {}).get(names.EXCEPTION_TYPE) for event in span.events)
 
 
 def _key(span: Span | ReadableSpan) -> SpanKey:

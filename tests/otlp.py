@@ -21,6 +21,12 @@ class RecordedSpan:
         """Return the attributes as an SDK would hold them."""
         return attribute_map(self.span.get("attributes", []))
 
+    @property
+    def exceptions(self) -> list[Any]:
+        """Return the type of each exception that was recorded on it."""
+        events = (attribute_map(event.get("attributes", [])) for event in self.span.get("events", []))
+        return [event.get("exception.type") for event in events]
+
 
 def recorded_spans(request: dict[str, Any]) -> Iterator[RecordedSpan]:
     """Yield every span of an ExportTraceServiceRequest."""

@@ -49,6 +49,7 @@ WITH
                 0)) AS output_tokens,
             charge.web_searches AS web_searches,
             charge.is_estimate AS is_estimate,
+            charge.error_type AS error_type,
             if(
                 isNull(charge.reported_cost_usd) AND charge.has_reported_cost AND charge.price_status = 'estimated'
                     AND isNull(whole_list_cost_usd),

@@ -4,9 +4,10 @@
 -- Source:    readings, on insert, model_patterns_dictionary, prices_dictionary and tool_prices_dictionary
 -- Read by:   views/accounts.sql
 -- In order of belief: what our processor wrote on the span, what the provider billed, list price times usage, what the
--- instrumentation computed. A span that names no provider gets that of its price entry. A tool costs what the customer's
--- price files say, per call and per unit. The cost is rounded once, half up, to a pico-dollar. Names are looked up once an
--- insert, because a lookup tries thousands of patterns. In daily peak hours the rates are those of another
+-- instrumentation computed. A model call that says no usage and failed with one of the errors below, which a provider answers
+-- without beginning to work on a call, cost nothing. A span that names no provider gets that of its price entry. A tool costs
+-- what the customer's price files say, per call and per unit. The cost is rounded once, half up, to a pico-dollar. Names are
+-- looked up once an insert, because a lookup tries thousands of patterns. In daily peak hours the rates are those of another
 -- service tier, 'PEAK' or 'PEAK batch', which no span can ask for: what spans say is read in lower case. Before a tier,
 -- 'regional' says that inference was kept to a region, which makes no difference to a model without rates for that.
 -- The steps before the last SELECT price whatever stands in readings. queries/reprice_stage.sql has the same steps price
@@ -62,6 +63,13 @@ WITH
                     arrayDistinct(splitByChar(' ', lower(service_tier)))),
                 ' ') AS said_tier,
             toDateTime(started_at, 'UTC') AS at,
+            span_class = 'model' AND NOT has_usage AND isNull(reported_cost_usd) AND splitByChar('.', error_type)[-1] IN (
+                '401', '402', '403', '404', '413', '429', '503', '529',
+                'AuthenticationError', 'PermissionDeniedError', 'NotFoundError', 'RequestTooLargeError', 'RateLimitError',
+                'ServiceUnavailableError', 'OverloadedError', 'UnauthorizedError', 'ForbiddenError', 'TooManyRequestsError',
+                'AccessDeniedException', 'ResourceNotFoundException', 'ThrottlingException', 'ServiceUnavailableException',
+                'ModelNotReadyException', 'Unauthenticated', 'PermissionDenied', 'NotFound', 'ResourceExhausted')
+                AS is_refusal,
             input_tokens + cache_read_tokens + cache_write_tokens + cache_write_1h_tokens + tool_input_tokens
                 + audio_input_tokens + audio_cache_read_tokens + image_input_tokens AS total_input,
             output_tokens + reasoning_tokens + audio_output_tokens + image_output_tokens AS total_output
@@ -145,7 +153,7 @@ WITH
         SELECT
             *,
             multiIf(
-                tool.1 != '' AND isNotNull(tool_amount), 'priced',
+                is_refusal OR (tool.1 != '' AND isNotNull(tool_amount)), 'priced',
                 NOT has_usage OR entry.2 = '' OR empty(rates) OR (lacks_rate AND NOT has_rate), 'unpriced',
                 lacks_rate OR card.3 != '' OR is_estimate OR NOT has_tier, 'estimated',
                 span_class = 'aggregate' AND arrayExists(threshold -> total_input > threshold, card.2), 'estimated',

@@ -380,7 +380,13 @@ def show_rows(result: Result, names: Sequence[str]) -> None:
         )
         for name in names
     ]
-    print_table(out, columns, [[cell(name, row[name]) for name in names] for row in rows])
+    print_table(out, columns, [[cell(name, shown[name]) for name in names] for shown in map(_as_known, rows)])
+
+
+def _as_known(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without a cost where only what cost nothing is known, as refused calls, and not all is."""
+    is_unknown = row.get("unpriced_calls") and row.get("cost_usd") == 0
+    return {**row, "cost_usd": None} if is_unknown else row
 
 
 def cell(name: str, value: object) -> str:
@@ -465,7 +471,7 @@ def _cost_of(span: dict[str, Any]) -> Text:
 def total_line(total: dict[str, Any]) -> str:
     """Return what the traces cost together as one line."""
     parts = [
-        f"total {usd(total['cost_usd'])}",
+        f"total {usd(_as_known(total)['cost_usd'])}",
         f"{total['model_calls']:,} model calls",
         f"{total['tool_calls']:,} tool calls",
         f"{total['input_tokens'] or 0:,} in, {total['output_tokens'] or 0:,} out",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_cost.cli.reports import decimal_text, nothing_since, usd
+from otel_cost.cli.reports import decimal_text, nothing_since, total_line, usd
 from otel_cost.pricing import PriceBook
 from otel_cost.store import open_store
 from otel_cost.store.period import EPOCH, parse_since
@@ -40,6 +40,16 @@ def test_an_unknown_price_is_never_zero(dsn: str) -> None:
     assert "unknown" in next(line for line in models.splitlines() if "acme-1" in line)
     assert "unknown" in next(line for line in tools.splitlines() if "web_search" in line)
     assert "$0.00 " not in models + tools
+
+
+def test_nothing_known_but_refusals_is_unknown() -> None:
+    """A sum of 0 beside calls without a price is no total; where all calls were refused it is one."""
+    total = {"model_calls": 2, "tool_calls": 0, "input_tokens": 0, "output_tokens": 0, "not_counted": 0}
+    refused = total_line({**total, "cost_usd": Decimal(0), "unpriced_calls": 0})
+    assert refused == "total $0.00  2 model calls  0 tool calls  0 in, 0 out"
+    assert total_line({**total, "cost_usd": Decimal(0), "unpriced_calls": 1}).startswith(
+        "total unknown  2 model"
+    )
 
 
 def test_json_is_exact(dsn: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from otel_cost import attributes, documents
 from otel_cost.accounting import Entry
+from otel_cost.charging import REFUSALS
 from otel_cost.money import usd_text
 from otel_cost.pricing import PriceBook
 from otel_cost.providers import ADDRESSES
@@ -349,6 +351,13 @@ def test_every_operation_known_in_python_is_known_in_sql() -> None:
     assert [name for name in attributes.ESTIMATOR_COSTS if f"'{name}'" not in text] == []
     assert [scope for scope in BEDROCK_SCOPES if f"'{scope}'" not in text] == []
     assert [scope for scope in attributes.ESTIMATOR_SCOPES if scope.rstrip(".") not in text] == []
+
+
+def test_every_refusal_known_in_python_is_known_in_sql() -> None:
+    """What a provider bills nothing for is the same list in both."""
+    text = named_sql("views", "charge_readings")
+    (listed,) = re.findall(r"splitByChar\('\.', error_type\)\[-1\] IN \((.*?)\)", text, re.S)
+    assert set(re.findall(r"'(\w+)'", listed)) == REFUSALS
 
 
 def test_facts_of_the_shared_helper_are_priced(book: PriceBook) -> None:

@@ -79,6 +79,40 @@ def test_an_execution_inside_a_trace_has_its_own_root(store: Store) -> None:
     assert _executions(store) == {"run-1": ("01", "04", "ok"), "run-2": ("05", "08", "error")}
 
 
+def _failed(number: int, error_type: str) -> dict[str, Any]:
+    """Return a call of trace 1 that failed, without usage."""
+    call = {name: value for name, value in CALL.items() if "usage" not in name}
+    return _span(number, 1, (number, number + 1), ERROR, **call, error__type=error_type)
+
+
+def test_an_execution_of_refused_calls_cost_nothing(store: Store) -> None:
+    """No call of it was billed, in every total; none of its models lacks a price. What may be billed does.
+
+    https://learn.microsoft.com/azure/ai-services/openai/how-to/manage-costs (2026-11)
+    """
+    spans.insert(store, [_span(1, 0, (0, 9), ERROR), _failed(2, "429"), _failed(3, "openai.RateLimitError")])
+    assert _costs(store) == [(0, 2, 0)] * 3
+    assert store.query("unpriced").rows == []
+    spans.insert(store, [_failed(4, "openai.APITimeoutError")])
+    assert _costs(store) == [(0, 3, 1)] * 3
+    assert [row["calls"] for row in store.query("unpriced").dicts()] == [1]
+
+
+def test_an_execution_of_calls_that_may_be_billed_is_unknown(store: Store) -> None:
+    """Nothing says what they cost: no amount in any total."""
+    spans.insert(store, [_failed(2, "openai.APITimeoutError"), _failed(3, "openai.BadRequestError")])
+    assert _costs(store) == [(None, 2, 2)] * 3
+
+
+def _costs(store: Store) -> list[tuple[Decimal | None, int, int]]:
+    """Return cost, model calls and unpriced calls in three reports: of the run, its traces and its model."""
+    trace_id = f"{1:032x}"
+    (run,) = store.query("top_executions", since="2026-06-01 00:00:00", limit=2).dicts()
+    (model,) = store.query("top_models", since="2026-06-01 00:00:00", limit=2).dicts()
+    rows = [run, _total(store, trace_id)[2], model]
+    return [(row["cost_usd"], row["model_calls"], row["unpriced_calls"]) for row in rows]
+
+
 def _runs(execution_id: str, count: int, *, first: int = 1) -> list[dict[str, Any]]:
     """Return calls of an execution, each in a trace of its own."""
     call = {**CALL, "otel_cost.execution.id": execution_id}

@@ -37,6 +37,7 @@ TOLD_OTHERWISE = {
     "a_hosts_prices_are_not_its_models_makers",
     "a_provider_bills_nothing",
     "bedrock_counts_input_without_cache_by_every_instrumentation",
+    "calls_that_the_provider_refused",
     "claude_code_names_a_context_of_a_million_tokens",
     "frameworks_on_bedrock_count_input_with_cache",
     "langchain_over_bedrock_is_one_call",

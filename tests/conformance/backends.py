@@ -15,7 +15,7 @@ from opentelemetry.trace import Status, StatusCode, Tracer, set_span_in_context
 
 from otel_cost.accounting import Entry, Span, account
 from otel_cost.attributes import EXECUTION_ID, PAYER_NAMES
-from otel_cost.charging import charge
+from otel_cost.charging import charge, error_type_of
 from otel_cost.config import Config
 from otel_cost.money import usd_text
 from otel_cost.pricing import PriceBook
@@ -39,6 +39,8 @@ def facts(recorded: RecordedSpan, book: PriceBook) -> Span:
     started = int(span["startTimeUnixNano"])
     reading = read(attributes, scope=recorded.scope, scope_version=recorded.scope_version)
     is_billable = reading is not None and reading.is_billable
+    is_error = span.get("status", {}).get("code") == 2
+    error_type = error_type_of(attributes, recorded.exceptions if is_error else ())
     return Span(
         trace_id=span["traceId"],
         span_id=span["spanId"],
@@ -47,8 +49,10 @@ def facts(recorded: RecordedSpan, book: PriceBook) -> Span:
         started_ns=started,
         ended_ns=int(span["endTimeUnixNano"]),
         reading=reading,
-        charge=charge(reading, attributes, book, at=started) if reading and is_billable else None,
-        is_error=span.get("status", {}).get("code") == 2,
+        charge=charge(reading, attributes, book, at=started, error_type=error_type)
+        if reading and is_billable
+        else None,
+        is_error=is_error,
     )
 
 
@@ -159,4 +163,6 @@ def _start(
     )
     if span.get("error"):
         live_span.set_status(Status(StatusCode.ERROR))
+    if "exception" in span:
+        live_span.add_event("exception", {"exception.type": span["exception"]})
     return live_span

@@ -97,6 +97,15 @@ def _otlp_span(case: Case, span: dict[str, Any]) -> dict[str, Any]:
         "endTimeUnixNano": str(BASE_NS + end * MS),
         "attributes": _attributes(span["attributes"]),
         "status": {"code": 2} if span.get("error") else {},
+        "events": [_exception(span)] if "exception" in span else [],
+    }
+
+
+def _exception(span: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "exception",
+        "timeUnixNano": str(BASE_NS + span["at"][1] * MS),
+        "attributes": _attributes({"exception.type": span["exception"]}),
     }
 
 
