@@ -21,7 +21,7 @@ providers = pytest.importorskip("genai_prices.data").providers
 TOLERANCE_USD = Decimal("1.5e-12")
 """Half a pico-dollar of rounding, and another for each million tokens at a rate finer than an atto-dollar."""
 
-OURS = {("openai", "moderation")}
+OURS = {("openai", name) for name in ("moderation", "gpt-4o-search-preview", "gpt-5-search-api")}
 """Entries of genai-prices that our overrides replace."""
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
