@@ -7,6 +7,7 @@ chDB, whose shared library holds the same server code: `clickhouse local` that i
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -43,11 +44,19 @@ library.chdb_query_cmdline(len(arguments), (ctypes.c_char_p * len(arguments))(*a
 """
 
 
+PORTS = range(15_000, 32_768)
+"""Ports that Linux and macOS give to no outgoing connection, of which there are many beside a test."""
+_chance = random.SystemRandom()
+"""Test processes seed `random` alike, and would choose the same ports."""
+
+
 def free_port() -> int:
     """Return a TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = _chance.choice(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def chdb_library() -> Path:
