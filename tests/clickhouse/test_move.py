@@ -21,7 +21,7 @@ from otel_cost.store.files import named_sql
 from otel_cost.store.topology import PER_NODE, Topology, table_name
 from tests.clickhouse import spans
 from tests.clickhouse.calls import Call, moment
-from tests.clickhouse.conftest import empty
+from tests.clickhouse.conftest import empty, on_every_node
 from tests.clickhouse.test_delivery import said
 from tests.clickhouse.test_reprice import CHEAPER
 from tests.conformance import suite
@@ -84,6 +84,15 @@ def databases(server_dsn: str, request: pytest.FixtureRequest) -> Iterator[list[
             store.sql(f"DROP DATABASE IF EXISTS {name}", fmt="Null", readonly=False)
 
 
+@pytest.fixture
+def sharded_dsn(cluster_dsn: str) -> Iterator[str]:
+    """A database of the cluster that does not exist yet. It goes: while it is there, its views refresh."""
+    dsn = f"{cluster_dsn}_moved"
+    yield dsn
+    with open_store(dsn) as store:
+        on_every_node(store, *(f"DROP DATABASE {name}" for name in ("costs_moved", "costs_moved_local")))
+
+
 def _opened(dsn: str, book: PriceBook, topology: Topology | None = None) -> Store:
     store = open_store(dsn)
     store.migrate(topology)
@@ -105,9 +114,9 @@ def test_an_embedded_store_moves_to_a_server(embedded: Store, databases: list[st
 
 
 @pytest.mark.slow
-def test_a_store_moves_to_a_cluster(embedded: Store, cluster_dsn: str, book: PriceBook) -> None:
+def test_a_store_moves_to_a_cluster(embedded: Store, sharded_dsn: str, book: PriceBook) -> None:
     """Each trace arrives on the shard where its spans go from now on."""
-    with _opened(f"{cluster_dsn}_moved", book, Topology(CLUSTER)) as new:
+    with _opened(sharded_dsn, book, Topology(CLUSTER)) as new:
         move.move(embedded, new, _no_report)
         assert _summed(new) == _summed(embedded)
         new.insert_spans(to_columns(_rows()))
@@ -192,12 +201,12 @@ def test_a_late_span_leaves_totals_that_were_moved(databases: list[str], book: P
 
 @pytest.mark.slow
 def test_totals_of_days_without_charges_move_to_a_cluster(
-    databases: list[str], cluster_dsn: str, book: PriceBook
+    databases: list[str], sharded_dsn: str, book: PriceBook
 ) -> None:
     """The shards' totals together are those of the old store."""
     with (
         _filled(databases[0], book) as old,
-        _opened(f"{cluster_dsn}_totals", book, Topology(CLUSTER)) as new,
+        _opened(sharded_dsn, book, Topology(CLUSTER)) as new,
     ):
         _check_dropped_days(old, new)
 
