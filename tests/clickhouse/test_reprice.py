@@ -67,7 +67,7 @@ NOT_COMPARED = ("version", "price_version")
 def make_books(directory: Path) -> dict[str, PriceBook]:
     """Return the books of this module by name; one without files is `shipped`.
 
-    `old` and `new`, which most tests push after each other, have a quarter of the shipped prices.
+    `old` and `new`, which most tests push after each other, have a fifth of the shipped prices.
     """
     few = directory / "few.json"
     catalogue = json.loads(SNAPSHOT.read_bytes())
