@@ -18,7 +18,7 @@ from otel_cost.pricing import PriceBook
 from otel_cost.store import Store, open_store
 from otel_cost.store.access import role_statements
 from otel_cost.store.client import READ_ONLY, WRITE
-from otel_cost.store.files import sql_root
+from otel_cost.store.files import named_sql, sql_root
 from otel_cost.store.topology import CLUSTER_SETTINGS, SINGLE, Topology
 from tests.clickhouse import spans
 from tests.clickhouse.test_collector_feed import insert_like_a_collector
@@ -74,7 +74,7 @@ def test_who_may_read_gets_every_answer(open_as: Open, role: str) -> None:
     with open_as(role) as store, open_as("default") as all_mighty:
         for name in QUERIES:
             known = {"since": SINCE, "limit": 10, **PARAMETERS.get(name, {})}
-            text = (sql_root() / "queries" / f"{name}.sql").read_text()
+            text = named_sql("queries", name)
             used = {key: value for key, value in known.items() if f"{{{key}:" in text}
             assert store.query(name, **used) == all_mighty.query(name, **used), name
         assert store.sql("SELECT 1 AS one", readonly=role == "reader") == b'{"one":1}\n'
