@@ -13,7 +13,7 @@ AS
 WITH
     toUnixTimestamp(last_noted_at) = 0 AS is_first,
     ifNull(began > last_noted_at, false) AS is_done,
-    NOT is_first AND NOT is_done AND has_failed
+    NOT is_first AND NOT is_done AND has_failed AND step_end < now('UTC') - INTERVAL 2 MINUTE
         AND last_noted_at < now('UTC') - INTERVAL 10 MINUTE AND uptime() > 600 AS is_skipped
 SELECT
     multiIf(
@@ -27,6 +27,7 @@ FROM
     SELECT
         asked.since AS since,
         asked.step_end AS step_end,
+        asked.last_passed_until AS last_passed_until,
         asked.last_noted_at AS last_noted_at,
         pass.last_success_time AS began,
         pass.exception != '' AS has_failed
@@ -34,4 +35,4 @@ FROM
     CROSS JOIN system.view_refreshes AS pass
     WHERE pass.database = currentDatabase() AND pass.view = 'refresh_accounts'
 )
-WHERE is_first OR is_skipped OR (is_done AND passed_until >= since + INTERVAL 1 MINUTE);
+WHERE is_first OR is_skipped OR (is_done AND passed_until >= last_passed_until + INTERVAL 1 MINUTE);

@@ -146,7 +146,8 @@ def test_spans_that_came_while_no_pass_worked_are_accounted(fed_store: Store) ->
     _insert_before(fed_store, 11, *_repeated_call(1))
     _insert_before(fed_store, 7, *_repeated_call(2))
     assert [(gap["shard"], gap["is_skipped"]) for gap in _gaps(fed_store)] == [(0, False)]
-    assert fed_store.sql("SELECT until - since FROM accounting_window", fmt="TSV") == b"180\n"
+    window = "SELECT dateDiff('minute', since, now()), until - since FROM accounting_window"
+    assert fed_store.sql(window, fmt="TSV") == b"11\t180\n"
     set_refreshing(fed_store, "START")
 
     def is_done() -> bool:
@@ -157,15 +158,27 @@ def test_spans_that_came_while_no_pass_worked_are_accounted(fed_store: Store) ->
     assert not _gaps(fed_store)
 
 
+def test_a_long_time_without_spans_is_no_time_to_catch_up_with(fed_store: Store) -> None:
+    """A server that was off for three days has nothing to do for them and begins with the next span."""
+    set_refreshing(fed_store, "STOP")
+    _last_pass_before(fed_store, 3 * 24 * 60)
+    insert_like_a_collector(fed_store, _repeated_call(1))
+    set_refreshing(fed_store, "START")
+    _commands(fed_store, *PASS)
+    assert _left_out(fed_store) == 1
+    until(lambda: (_commands(fed_store, *PASS, *NOTE), not _gaps(fed_store))[1])
+
+
 def test_passes_that_fail_do_not_hold_back_all_later_spans(fed_store: Store) -> None:
     """What passes fail at for ten minutes (here seconds) on end is passed over and told, and not before."""
     set_refreshing(fed_store, "STOP")
     noting = named_sql("server", "note_accounts").partition("\nAS\n")[2]
     noting = noting.replace("INTERVAL 10 MINUTE", "INTERVAL 10 SECOND").replace("uptime()", "601")
-    _commands(fed_store, "RENAME TABLE trace_links TO aside")
+    _insert_before(fed_store, 6, *_repeated_call(1))
+    _commands(fed_store, "RENAME TABLE charges TO aside")
     try:
-        _last_pass_before(fed_store, 5)
-        with pytest.raises(StoreError, match="trace_links"):
+        _last_pass_before(fed_store, 7)
+        with pytest.raises(StoreError, match="charges"):
             _commands(fed_store, "SYSTEM START VIEW refresh_accounts", *PASS)
         _commands(fed_store, f"INSERT INTO accounting_passes {noting}")
         assert _gaps(fed_store) == []
@@ -173,7 +186,7 @@ def test_passes_that_fail_do_not_hold_back_all_later_spans(fed_store: Store) -> 
         _commands(fed_store, f"INSERT INTO accounting_passes {noting}")
         assert [gap["is_skipped"] for gap in _gaps(fed_store)] == [True]
     finally:
-        _commands(fed_store, "RENAME TABLE aside TO trace_links")
+        _commands(fed_store, "RENAME TABLE aside TO charges")
     told = [finding for finding in doctor.examine(str(fed_store.place)) if finding.subject == "accounting"]
     assert [finding.level for finding in told] == ["fail"]
     assert f"backfill --again --since {datetime.now(timezone.utc):%Y-%m-}" in told[0].remedy
