@@ -63,9 +63,9 @@ def build(overrides: Path = OVERRIDES) -> dict[str, Any]:
         made[provider]["models"][model]["match"].append(name)
     for tier in ours.service_tiers:
         for model in tier.models:
-            provider = made[tier.provider]
-            of_model = provider.setdefault("model_tiers", {}).setdefault(model, {}) if model else None
-            tiers = provider.setdefault("service_tiers", {}) if of_model is None else of_model
+            tiers = made[tier.provider].setdefault("model_tiers" if model else "service_tiers", {})
+            if model:
+                tiers = tiers.setdefault(model, {})
             tiers[tier.tier] = tier.multiplier
     digest = hashlib.sha256(overrides.read_bytes()).hexdigest()[:8]
     return {"version": f"genai-prices {version('genai-prices')}, otel-cost {digest}", "providers": made}

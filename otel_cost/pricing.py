@@ -252,11 +252,8 @@ class PriceBook:
 
         `regional` before it, or alone, makes no difference to a model that costs the same everywhere.
         """
-        terms, tier, uplift = (
-            Terms(self.discount_ratio(entry), self.version, entry.caveat),
-            service_tier,
-            None,
-        )
+        terms = Terms(self.discount_ratio(entry), self.version, entry.caveat)
+        tier, uplift = service_tier, None
         place, _, rest = tier.partition(" ")
         if place == REGIONAL and all(place != name for name, *_ in entry.variants):
             tier, uplift = rest, self._multiplier(entry, REGIONAL)
