@@ -19,7 +19,7 @@ UNREAD = "<unread_spans>"
 """Marks in a file where a part of another file stands: what is decided twice is written once."""
 _NAME = re.compile(r"[a-z0-9_]+")
 SHOWN = "<database>"
-"""Stands in clickhouse/cluster/ for the database that shows all shards."""
+"""Stands in clickhouse/cluster/ and server/ for the database that shows all shards."""
 _RIVALS = "trace_id IN {rivals:Array(String)}"
 _ALL_RECORDS = """FROM charges FINAL
         WHERE (trace_id IN {trace_ids:Array(String)} OR trace_id IN {rivals:Array(String)})"""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from otel_cost.errors import StoreError
 from otel_cost.store import anomalies, rollups
 from otel_cost.store.dsn import Embedded, Server
-from otel_cost.store.files import sql_files, statements, with_parts
+from otel_cost.store.files import SHOWN, sql_files, statements, with_parts
 from otel_cost.store.topology import SINGLE, Topology
 
 if TYPE_CHECKING:
@@ -260,4 +260,6 @@ def _text(path: Path, database: str = "") -> str:
     if path.parent.name == "findings":
         return anomalies.view_of(path, database)
     text = path.read_text(encoding="utf-8")
+    if not database:  # the tables of a single server are all there are
+        text = text.replace(f"{SHOWN}.", "")
     return with_parts(text, database, is_of_shard=path.parent.name == "cluster")
